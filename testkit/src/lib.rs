@@ -1,0 +1,23 @@
+//! What the tests stand on: real captures with known truth, OTLP requests made from data, a server harness
+//! that starts, kills and restarts the built binary, and the real peers that talk to it.
+//!
+//! A dev-dependency only. It knows the product from outside: command line, ports, wire formats. It shares no
+//! code with it, so that a mistake in the product is not repeated in its test.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`captures`] | genuine OTLP requests of real emitters, and the totals they must come to |
+//! | [`otlp`] | requests built from data, re-encodings of the same content, gzip |
+//! | [`server`] | one running server on a folder of its own |
+//! | [`tools`] | Python, Node.js and Chromium as `cargo xtask setup` installed them |
+//! | [`random`] | a seeded generator: a failure names its seed |
+//! | [`wait`] | waiting for a condition, with a deadline |
+
+#![forbid(unsafe_code)]
+
+pub mod captures;
+pub mod otlp;
+pub mod random;
+pub mod server;
+pub mod tools;
+pub mod wait;

@@ -1,0 +1,243 @@
+//! Maintenance: merge small files, remove files that no version needs.
+//!
+//! Files of a (table, tenant, day) are merged by size class, eight at a time or more, so that a row is
+//! rewritten once a class and not with every new file. Input is bounded in memory, not in file size. A merge
+//! commits with `dataChange = false`; if settlement replaced one of its files meanwhile, the merge is
+//! discarded: settlement never waits for compaction.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::commit::discard;
+use super::{Inner, Lake, TableSlot};
+use crate::data_file::{DataFile, table_dir};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::table_log::Change;
+
+/// Largest size of the smallest class, bytes; each further class is eight times larger.
+const SMALLEST_CLASS_BYTES: u64 = 128 << 10;
+/// Looks for work between vacuums.
+const VACUUM_EVERY_TICKS: u32 = 30;
+
+/// What a compaction did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CompactReport {
+    /// Merges committed.
+    pub n_merges: u64,
+    /// Files replaced.
+    pub n_files_removed: u64,
+    /// Files written.
+    pub n_files_added: u64,
+    /// Bytes of the files replaced.
+    pub bytes_removed: u64,
+    /// Bytes of the files written.
+    pub bytes_added: u64,
+}
+
+/// What a vacuum did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct VacuumReport {
+    /// Files removed from disk.
+    pub n_files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Lake {
+    /// Merges small files until no (table, tenant, day) has enough of them.
+    ///
+    /// # Errors
+    /// `Corrupt` for a file that cannot be read, `Busy` if the store does not answer.
+    pub async fn compact(&self) -> Result<CompactReport> {
+        self.inner.check_writable()?;
+        self.inner.compact().await
+    }
+
+    /// Removes files that no version has needed for the grace period.
+    ///
+    /// # Errors
+    /// `Busy` if the store does not answer.
+    pub async fn vacuum(&self) -> Result<VacuumReport> {
+        self.inner.check_writable()?;
+        self.inner.vacuum().await
+    }
+}
+
+impl Inner {
+    async fn compact(&self) -> Result<CompactReport> {
+        let mut report = CompactReport::default();
+        for slot in &self.shared.tables {
+            while !*self.stop.borrow() {
+                let Some(files) = self.merge_candidates(slot) else {
+                    break;
+                };
+                match self.merge(slot, files, &mut report).await {
+                    // Settlement was faster: its files are live now.
+                    Err(error) if error.kind() == ErrorKind::Busy => {
+                        tracing::debug!(table = slot.table.name(), %error, "merge discarded");
+                        break;
+                    }
+                    result => result?,
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The files of one (tenant, day) and size class that are due, oldest rows first.
+    fn merge_candidates(&self, slot: &TableSlot) -> Option<Vec<DataFile>> {
+        let options = &self.options.compaction;
+        let unmergeable = slot.unmergeable.lock();
+        let state = slot.state.lock();
+        let mut classes: BTreeMap<(u32, &str, i32), Vec<&DataFile>> = BTreeMap::new();
+        for file in state.files() {
+            // An empty tenant is a file of another tool: its rows may not belong into one file of ours.
+            if file.size_bytes < options.settled_bytes && !file.tenant.is_empty() && !unmergeable.contains(&file.path) {
+                let class = size_class(file.size_bytes);
+                classes
+                    .entry((class, file.tenant.as_str(), file.day))
+                    .or_default()
+                    .push(file);
+            }
+        }
+        let mut files: Vec<DataFile> = classes
+            .into_values()
+            .find(|files| files.len() >= options.files_min.max(2))?
+            .into_iter()
+            .cloned()
+            .collect();
+        files.sort_unstable_by(|left, right| (left.min_time_us, &left.path).cmp(&(right.min_time_us, &right.path)));
+        Some(files)
+    }
+
+    /// Merges as many of the files, from the first, as fit in the memory bound.
+    async fn merge(&self, slot: &Arc<TableSlot>, files: Vec<DataFile>, report: &mut CompactReport) -> Result<()> {
+        let bytes_max = self.options.compaction.input_bytes_max;
+        let schema = slot.table.schema();
+        let mut batches = Vec::new();
+        let mut n_bytes = 0;
+        let mut merged: Vec<DataFile> = Vec::new();
+        for file in files {
+            if n_bytes >= bytes_max {
+                break;
+            }
+            let store: Arc<dyn ObjectStore> = Arc::<crate::store::DurableStore>::clone(&self.store);
+            let rows = crate::data_file::read(store, &schema, &file, None).await?;
+            let n_file_bytes: usize = rows.iter().map(|batch| batch.get_array_memory_size()).sum();
+            if n_file_bytes > bytes_max / 2 {
+                // It would be read again at every look and merged with nothing.
+                slot.unmergeable.lock().insert(file.path);
+                continue;
+            }
+            n_bytes += n_file_bytes;
+            batches.extend(rows);
+            merged.push(file);
+        }
+        if merged.len() < 2 {
+            return Ok(());
+        }
+        let n_rows_before: u64 = merged.iter().map(|file| file.n_rows).sum();
+        let adds = self.write_files(slot.table, Arc::new(batches)).await?;
+        let n_rows_after: u64 = adds.iter().map(|added| added.file.n_rows).sum();
+        if n_rows_before != n_rows_after {
+            discard(self.store.as_ref(), &adds).await;
+            return Err(Error::corrupt(format!(
+                "files of {} hold {n_rows_after} rows where the log says {n_rows_before}: run `spanledger lake verify`",
+                slot.table.name()
+            )));
+        }
+        let change = Change {
+            adds: adds.clone(),
+            data_change: false,
+            operation: "OPTIMIZE",
+            ..Change::default()
+        };
+        let removes: Vec<String> = merged.iter().map(|file| file.path.clone()).collect();
+        self.apply_change(slot, change, &removes).await?;
+        report.n_merges += 1;
+        report.n_files_removed += merged.len() as u64;
+        report.n_files_added += adds.len() as u64;
+        report.bytes_removed += merged.iter().map(|file| file.size_bytes).sum::<u64>();
+        report.bytes_added += adds.iter().map(|added| added.file.size_bytes).sum::<u64>();
+        Ok(())
+    }
+
+    /// Looks at every file on disk, so that what a crash or a failed commit left is found too.
+    async fn vacuum(&self) -> Result<VacuumReport> {
+        let grace_ns = i64::try_from(self.options.compaction.vacuum_grace_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000);
+        let mut report = VacuumReport::default();
+        for slot in &self.shared.tables {
+            let failed = || format!("cannot list the files of {}", slot.table.name());
+            let dir = Path::from(table_dir(slot.table));
+            let objects: Vec<_> = self.store.list(Some(&dir)).try_collect().await.or_busy(failed)?;
+            for object in objects {
+                let path = object.location.as_ref();
+                if path.contains("/_delta_log/") || !path.ends_with(".parquet") {
+                    continue;
+                }
+                let unneeded_since_ns = {
+                    let state = slot.state.lock();
+                    if state.file(path).is_some() {
+                        continue;
+                    }
+                    // Removed before this process, or never committed: nobody knows when, so count from the
+                    // later of the file's writing and our opening.
+                    let written_ns = object.last_modified.timestamp_nanos_opt().unwrap_or(i64::MAX);
+                    state
+                        .removed_at_ns(path)
+                        .unwrap_or_else(|| written_ns.max(self.opened_at_ns))
+                };
+                if unneeded_since_ns.saturating_add(grace_ns) > self.clock.now_ns() {
+                    continue;
+                }
+                let failed = || format!("cannot remove {path}");
+                self.store.delete(&object.location).await.or_busy(failed)?;
+                slot.state.lock().forget_removed(path);
+                slot.unmergeable.lock().remove(path);
+                report.n_files += 1;
+                report.bytes += object.size;
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn size_class(size_bytes: u64) -> u32 {
+    let mut class = 0;
+    let mut class_bytes = SMALLEST_CLASS_BYTES;
+    while size_bytes > class_bytes {
+        class += 1;
+        class_bytes = class_bytes.saturating_mul(8);
+    }
+    class
+}
+
+/// Merges and vacuums in the background until told to stop.
+pub(super) async fn maintenance_loop(lake: Weak<Inner>, mut stop: watch::Receiver<bool>, interval: Duration) {
+    let mut n_ticks: u32 = 0;
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        let Some(inner) = lake.upgrade() else { return };
+        if let Err(error) = inner.compact().await {
+            tracing::warn!(%error, "compaction failed");
+        }
+        n_ticks = n_ticks.wrapping_add(1);
+        if n_ticks % VACUUM_EVERY_TICKS == 0
+            && let Err(error) = inner.vacuum().await
+        {
+            tracing::warn!(%error, "vacuum failed");
+        }
+    }
+}

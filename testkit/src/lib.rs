@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`captures`] | genuine OTLP requests of real emitters, and the totals they must come to |
+//! | [`grpc`] | exports over OTLP gRPC, plain and gzipped |
 //! | [`otlp`] | requests built from data, re-encodings of the same content, gzip |
 //! | [`server`] | one running server on a folder of its own |
 //! | [`tools`] | Python, Node.js and Chromium as `cargo xtask setup` installed them |
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod captures;
+pub mod grpc;
 pub mod otlp;
 pub mod random;
 pub mod server;

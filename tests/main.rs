@@ -1,0 +1,32 @@
+//! The end-to-end suite: the built binary, real captures, real peers, over its real ports.
+//!
+//! One binary, for each would link DataFusion again. Every test starts its own server on its own folder;
+//! nothing is shared, so any test can run alone: `cargo nextest run --test main captures::`.
+//!
+//! | module | what it proves |
+//! |---|---|
+//! | [`captures`] | totals of real traffic equal the ground truth, in any order, sent twice |
+//! | [`prices`] | published (model, usage) → cost pairs come out of OTLP digit for digit |
+//! | [`sdks`] | the Python and JavaScript OpenTelemetry SDKs export unchanged |
+//! | [`otlp`] | the protocol's answers: media types, partial success, errors, limits |
+//! | [`crash`] | `kill -9` under load: nothing acknowledged is lost, nothing is counted twice |
+//! | [`lake`] | the Python `deltalake` package reads the same rows and sums |
+//! | [`faces`] | MCP Inspector, Chromium and the command line agree |
+//! | [`cli`] | exit codes, help, formats, import, doctor |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test says so by a panic"
+)]
+
+mod captures;
+mod cli;
+mod crash;
+mod faces;
+mod lake;
+mod otlp;
+mod prices;
+mod sdks;
+mod support;

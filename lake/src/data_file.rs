@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -23,6 +23,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Error, Result};
+use crate::object_reader::ObjectReader;
 use crate::options::{ROW_GROUP_ROWS, STATISTICS_COLUMNS, ZSTD_LEVEL};
 use crate::tables::Table;
 
@@ -366,8 +367,8 @@ pub(crate) async fn read(
         }
     };
     let corrupt = || format!("cannot read the data file {}", file.path);
-    let reader = ParquetObjectReader::new(store, object_store::path::Path::from(file.path.as_str()))
-        .with_file_size(file.size_bytes);
+    let path = object_store::path::Path::from(file.path.as_str());
+    let reader = ObjectReader::new(store, path, file.size_bytes);
     let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.or_corrupt(corrupt)?;
     if columns.is_some() {
         let roots: Vec<usize> = builder

@@ -96,7 +96,7 @@ struct TableSlot {
 }
 
 /// What the log's thread shares with everybody.
-struct Shared {
+pub(crate) struct Shared {
     tables: Vec<Arc<TableSlot>>,
     gate: Mutex<Gate>,
     window: Mutex<Window>,
@@ -145,7 +145,7 @@ struct Writing {
     lock: Option<File>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     options: LakeOptions,
     clock: Arc<dyn Clock>,
     files: Arc<dyn Files>,
@@ -153,7 +153,7 @@ struct Inner {
     store_url: Url,
     wal_dir: PathBuf,
     read_only: bool,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     writing: RwLock<Writing>,
     flush_lock: tokio::sync::Mutex<()>,
     stop: watch::Sender<bool>,
@@ -168,7 +168,7 @@ struct Inner {
 /// log, as a crash would; the next opening finds them there.
 #[derive(Clone)]
 pub struct Lake {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Lake {

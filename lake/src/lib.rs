@@ -18,7 +18,7 @@
 //! | [`lake`] | [`Lake`]: open, append, flush, commit, compaction, verification |
 //! | `wal`, `window` | the log, and the window that answers repeated requests |
 //! | `table_log`, `table_state`, `hot` | a table in the Delta log and in memory |
-//! | `data_file`, `sort` | rows to Parquet files and back |
+//! | [`data_file`], `sort`, `object_reader` | rows to Parquet files and back |
 //! | [`files`], `store` | the disk: the seam for fault injection, and an object store that fsyncs |
 
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ pub mod error;
 pub mod files;
 mod hot;
 pub mod lake;
+mod object_reader;
 pub mod options;
 mod sort;
 mod store;

@@ -2,8 +2,8 @@
 //!
 //! `object_store` 0.13's `LocalFileSystem` never calls fsync, and a hard link can reach the disk before the
 //! bytes it names. So a put goes: write to `<data>/tmp`, fsync, hard link (`PutMode::Create`) or rename
-//! (`PutMode::Overwrite`) into place, fsync of the folder. Reading, listing and deleting are
-//! `LocalFileSystem`'s. Multipart uploads and copies are refused: nothing here needs them.
+//! (`PutMode::Overwrite`) into place, fsync of the folder. Reading and deleting are `LocalFileSystem`'s;
+//! listing is too, but in the order of the names, as remote stores list. Multipart uploads and copies are refused: nothing here needs them.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -98,6 +99,15 @@ fn put_blocking(
     dir.map_or(Ok(()), |dir| files.sync_dir(dir))
 }
 
+fn in_order(objects: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+    let sorted = async move {
+        let mut objects: Vec<ObjectMeta> = objects.try_collect().await?;
+        objects.sort_unstable_by(|left, right| left.location.cmp(&right.location));
+        Ok::<_, Error>(futures::stream::iter(objects.into_iter().map(Ok)))
+    };
+    futures::stream::once(sorted).try_flatten().boxed()
+}
+
 fn not_implemented(operation: &str) -> Error {
     Error::NotImplemented {
         operation: operation.to_owned(),
@@ -159,11 +169,11 @@ impl ObjectStore for DurableStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        in_order(self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        in_order(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

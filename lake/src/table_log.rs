@@ -106,8 +106,9 @@ pub(crate) struct DeltaLog {
 impl DeltaLog {
     pub(crate) fn new(table: Table, store: Arc<dyn ObjectStore>) -> Result<Self> {
         let dir = table_dir(table);
-        // The store is rooted at the lake's folder, so locations are relative to it.
-        let location = Url::parse(&format!("file:///{dir}/")).or_internal(|| "cannot name the table".to_owned())?;
+        // The store is rooted at the lake's folder, so locations are relative to it. Not `file:`, for which
+        // the library would look at the real root; the price is that our store must list in order.
+        let location = Url::parse(&format!("lake:///{dir}/")).or_internal(|| "cannot name the table".to_owned())?;
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&store), Path::from(dir)));
         let log_store = default_logstore(prefixed, Arc::clone(&store), &location, &StorageConfig::default());
         Ok(Self {
@@ -155,7 +156,6 @@ impl DeltaLog {
             "timestamp": change.timestamp_ms,
             "operation": change.operation,
             "operationParameters": {},
-            "readVersion": version - 1,
             "isBlindAppend": change.removes.is_empty(),
             "engineInfo": concat!("spanledger/", env!("CARGO_PKG_VERSION")),
         }})];

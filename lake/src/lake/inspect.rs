@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::async_reader::ParquetObjectReader;
 use serde::Serialize;
 
 use super::{Lake, Positions};
 use crate::data_file::DataFile;
 use crate::error::Result;
+use crate::object_reader::ObjectReader;
 use crate::store::DurableStore;
 use crate::tables::Table;
 use crate::wal::segment;
@@ -149,7 +149,7 @@ impl Lake {
             return Err(format!("{} bytes on disk, {} in the log", meta.size, file.size_bytes));
         }
         let store: Arc<dyn ObjectStore> = Arc::<DurableStore>::clone(&self.inner.store);
-        let reader = ParquetObjectReader::new(store, path).with_file_size(file.size_bytes);
+        let reader = ObjectReader::new(store, path, file.size_bytes);
         let builder = ParquetRecordBatchStreamBuilder::new(reader)
             .await
             .map_err(|error| format!("does not open as parquet: {error}"))?;

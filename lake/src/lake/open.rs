@@ -190,14 +190,14 @@ impl Inner {
         let n_threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(REPLAY_THREADS_MAX);
-        let mut n_replayed_rows = false;
+        let mut unflushed = false;
         for part in pending.chunks(n_threads * REPLAY_RECORDS) {
             for (frame, rows) in part.iter().zip(replay_parallel(part, replay)?) {
                 let rows: TableRows = rows
                     .into_iter()
                     .filter(|(table, _)| covered.get(table).is_none_or(|covered| frame.sequence > *covered))
                     .collect();
-                n_replayed_rows |= !rows.is_empty();
+                unflushed |= !rows.is_empty();
                 let mut gate = self.shared.gate.lock();
                 self.shared
                     .push_rows(&mut gate, frame.sequence, frame.record.arrived_ns, rows);
@@ -205,13 +205,13 @@ impl Inner {
             }
             if self.shared.count_hot_bytes() >= self.options.seal_bytes_max {
                 self.flush().await?;
-                n_replayed_rows = false;
+                unflushed = false;
             }
         }
         let arrived_ns = {
             let mut gate = self.shared.gate.lock();
             gate.last_sequence = last_sequence;
-            if !n_replayed_rows {
+            if !unflushed {
                 gate.sealed_through = last_sequence;
                 gate.sealed_arrived_ns = gate.last_arrived_ns;
             }
@@ -220,7 +220,7 @@ impl Inner {
         self.shared.positions.send_modify(|positions| {
             positions.acknowledged = last_sequence;
             positions.acknowledged_ns = arrived_ns;
-            if !n_replayed_rows {
+            if !unflushed {
                 positions.flushed = last_sequence;
                 positions.flushed_ns = arrived_ns;
             }

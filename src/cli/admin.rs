@@ -1,0 +1,149 @@
+//! Command lines of the commands that keep house: `import`, `lake`, `doctor`, `config`, `completions`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::ask::Where;
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  spanledger import traces.jsonl                       the Collector's file exporter, into ./spanledger-data
+  spanledger import captures/*.pb --data ./lake        request bodies; the signal is in the file name, or tried
+  spanledger import body.bin --signal logs
+  spanledger import big.jsonl.zst --url http://127.0.0.1:4318   through a server's OTLP HTTP port";
+
+const STATS_EXAMPLES: &str = "\
+Examples:
+  spanledger lake stats
+  spanledger lake stats --data ./spanledger-demo-data --format json";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  spanledger lake verify                               exit 0 sound, 1 damaged
+  spanledger lake verify --data ./spanledger-demo-data --format json";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  spanledger doctor
+  spanledger doctor --url http://127.0.0.1:8080        check a running server as well
+  spanledger doctor --format json";
+
+const CONFIG_SHOW_EXAMPLES: &str = "\
+Examples:
+  spanledger config show
+  SPANLEDGER_HTTP=127.0.0.1:9000 spanledger config show --format json";
+
+const CONFIG_CHECK_EXAMPLES: &str = "\
+Examples:
+  spanledger config check
+  spanledger --config /etc/spanledger.toml config check";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  spanledger completions bash > ~/.local/share/bash-completion/completions/spanledger
+  spanledger completions zsh > ~/.zfunc/_spanledger";
+
+/// An OTLP signal, as named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SignalName {
+    /// Spans.
+    Traces,
+    /// Log records.
+    Logs,
+    /// Metric points.
+    Metrics,
+}
+
+/// `import`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
+pub struct ImportArgs {
+    /// .pb or .bin request bodies, .json, or .jsonl with one request a line; .gz and .zst of each
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Lake folder, or a server's OTLP HTTP address.
+    #[command(flatten)]
+    pub at: Where,
+    /// Signal of request bodies whose file name does not tell it
+    #[arg(long, value_enum)]
+    pub signal: Option<SignalName>,
+}
+
+/// `lake …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LakeCommand {
+    /// Files, rows and bytes of each table, and how far each stage has come
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(LakeArgs),
+    /// Read everything and compare it with the commit log
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(LakeArgs),
+}
+
+/// Folder and format of a `lake` command.
+#[derive(Debug, Clone, Args)]
+pub struct LakeArgs {
+    /// Lake folder [env: SPANLEDGER_DATA] [default: ./spanledger-data]
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ReportFormat,
+}
+
+/// Table or JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people (the default).
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub struct DoctorArgs {
+    /// Lake folder and server.
+    #[command(flatten)]
+    pub at: DoctorWhere,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ReportFormat,
+}
+
+/// What `doctor` looks at: a folder, and a server where there is one.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorWhere {
+    /// Lake folder [env: SPANLEDGER_DATA] [default: ./spanledger-data]
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// A running server to check as well [env: SPANLEDGER_URL]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// `config …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Every setting, its value and where the value came from
+    #[command(after_help = CONFIG_SHOW_EXAMPLES)]
+    Show {
+        /// Output format
+        #[arg(long, value_enum, default_value = "table")]
+        format: ReportFormat,
+    },
+    /// Check that every setting can be read and used
+    #[command(after_help = CONFIG_CHECK_EXAMPLES)]
+    Check,
+}
+
+/// `completions`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub struct CompletionsArgs {
+    /// Shell to complete for
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,193 @@
+//! Command lines of the commands that ask: `sql`, `costs`, `trace`, `prices`, `mcp`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::output::RowFormat;
+
+const SQL_EXAMPLES: &str = "\
+Examples:
+  spanledger sql \"SHOW TABLES\"
+  spanledger sql \"SELECT model, SUM(tokens) AS tokens, SUM(effective_cost) AS cost FROM ledger GROUP BY model ORDER BY cost DESC\"
+  spanledger sql --format parquet \"SELECT * FROM calls\" > calls.parquet
+  spanledger sql --url http://127.0.0.1:8080 \"SELECT * FROM unpriced\"
+  echo \"SELECT 1\" | spanledger sql -";
+
+const COSTS_EXAMPLES: &str = "\
+Examples:
+  spanledger costs                                  total of everything
+  spanledger costs --by team,agent --since 7d
+  spanledger costs --by server,tool --team payments --since 2026-11-01 --until 2026-12-01
+  spanledger costs --by day,model --format csv --url http://127.0.0.1:8080
+Dimensions: team project environment user_id agent client service session_id provider model server tool prompt
+  resource_uri kind day cause bucket method";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  spanledger trace 4bf92f3577b34da6a3ce929d0e0e4736
+  spanledger trace 4bf92f3577b34da6a3ce929d0e0e4736 --format json
+  spanledger sql \"SELECT trace_id, sum(own_cost) FROM calls GROUP BY 1 ORDER BY 2 DESC LIMIT 5\"   find expensive ones";
+
+const PRICES_LIST_EXAMPLES: &str = "\
+Examples:
+  spanledger prices list --provider anthropic
+  spanledger prices list --model sonnet --format json";
+
+const PRICES_SHOW_EXAMPLES: &str = "\
+Examples:
+  spanledger prices show claude-sonnet-4-5
+  spanledger prices show gpt-5-mini --provider openai --format json";
+
+const MCP_EXAMPLES: &str = "\
+Examples:
+  spanledger mcp --data ./spanledger-data
+  claude mcp add spanledger -- spanledger mcp --data /var/lib/spanledger";
+
+/// Where the question goes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Where {
+    /// Ask this lake folder, no server needed [env: SPANLEDGER_DATA] [default: ./spanledger-data]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "url")]
+    pub data: Option<PathBuf>,
+    /// Ask a running server, such as http://127.0.0.1:8080 [env: SPANLEDGER_URL]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// Formats of SQL results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SqlFormat {
+    /// Aligned columns for people (the default).
+    Table,
+    /// RFC 4180 with a header line.
+    Csv,
+    /// One array of objects; BIGINT as numbers, DECIMAL as exact strings.
+    Json,
+    /// One object a line.
+    Ndjson,
+    /// Arrow IPC stream.
+    Arrow,
+    /// One Parquet file.
+    Parquet,
+    /// A Markdown table.
+    Markdown,
+}
+
+/// `sql`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = SQL_EXAMPLES)]
+pub struct SqlArgs {
+    /// One read-only statement; `-` reads it from standard input
+    pub query: String,
+    /// Lake or server.
+    #[command(flatten)]
+    pub at: Where,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: SqlFormat,
+    /// Rows at most
+    #[arg(long, value_name = "ROWS")]
+    pub limit: Option<usize>,
+}
+
+/// Format of `costs` and `prices`.
+pub type CostFormat = RowFormat;
+
+/// `costs`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = COSTS_EXAMPLES)]
+pub struct CostsArgs {
+    /// Lake or server.
+    #[command(flatten)]
+    pub at: Where,
+    /// Dimensions to split by, comma-separated
+    #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',')]
+    pub by: Vec<String>,
+    /// From: an age (7d, 12h), a date or an RFC 3339 instant
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Until, exclusive: an age, a date or an RFC 3339 instant
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// Only this team
+    #[arg(long)]
+    pub team: Option<String>,
+    /// Only this agent
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Only this model
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Only where DIMENSION=VALUE; may be repeated
+    #[arg(long = "where", value_name = "DIMENSION=VALUE")]
+    pub filters: Vec<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: CostFormat,
+}
+
+/// Format of `trace`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TraceFormat {
+    /// A tree for people (the default).
+    Table,
+    /// The tree as one object.
+    Json,
+}
+
+/// `trace`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = TRACE_EXAMPLES)]
+pub struct TraceArgs {
+    /// Trace id, 32 hexadecimal digits
+    pub id: String,
+    /// Lake or server.
+    #[command(flatten)]
+    pub at: Where,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: TraceFormat,
+}
+
+/// `prices …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum PricesCommand {
+    /// List prices, per million tokens
+    #[command(after_help = PRICES_LIST_EXAMPLES)]
+    List {
+        /// Only models whose name contains this
+        #[arg(long)]
+        model: Option<String>,
+        /// Only this provider
+        #[arg(long)]
+        provider: Option<String>,
+        /// Ask a running server instead of the embedded price book [env: SPANLEDGER_URL]
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Output format
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+    /// Show the price that a model's call would be charged with now
+    #[command(after_help = PRICES_SHOW_EXAMPLES)]
+    Show {
+        /// Model, as the provider names it
+        model: String,
+        /// Provider, where the model's name does not tell
+        #[arg(long)]
+        provider: Option<String>,
+        /// Output format
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+}
+
+/// `mcp`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = MCP_EXAMPLES)]
+pub struct McpArgs {
+    /// Lake folder to answer from [env: SPANLEDGER_DATA] [default: ./spanledger-data]
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+}

@@ -1,0 +1,106 @@
+//! The command line, as clap definitions: names, help and examples, no behaviour.
+//!
+//! Settings that the configuration file also has (`--data`, addresses) are optional here: the precedence
+//! is in [`crate::config`].
+
+mod admin;
+mod ask;
+mod run;
+
+pub use admin::{
+    CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, SignalName,
+};
+pub use ask::{CostFormat, CostsArgs, McpArgs, PricesCommand, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
+pub use run::{DemoArgs, PortsFormat, ServeArgs};
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  spanledger demo                          a week of a fictional company, with dashboard and SQL
+  spanledger serve                         receive OpenTelemetry on 4317 (gRPC) and 4318 (HTTP)
+  spanledger costs --by team,model --since 7d
+  spanledger sql \"SELECT tool, count(*) FROM calls WHERE kind = 'tool' GROUP BY 1 ORDER BY 2 DESC\"
+
+Settings: flag over SPANLEDGER_* environment over TOML file over default; `spanledger config show` lists them.
+Exit codes: 0 done, 1 the answer is no, 2 invalid, 4 denied, 5 busy, 6 corrupt data, 70 internal.";
+
+/// What an MCP tool, prompt or team really costs: OpenTelemetry in, an exact ledger out.
+#[derive(Debug, Parser)]
+#[command(name = "spanledger", version, about, after_help = EXAMPLES, propagate_version = true)]
+pub struct Cli {
+    /// Configuration file [env: SPANLEDGER_CONFIG] [default: ./spanledger.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "SPANLEDGER_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+
+    /// Log filter such as `debug` or `spanledger_lake=trace` [env: SPANLEDGER_LOG, RUST_LOG] [default: warn]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive OpenTelemetry and answer: OTLP, REST, SQL, MCP and dashboard on this machine
+    Serve(ServeArgs),
+    /// Serve a deterministic week of a fictional company's traffic, with known totals
+    Demo(DemoArgs),
+    /// Read OTLP files into a lake or send them to a server
+    Import(ImportArgs),
+    /// Run a read-only SQL query
+    Sql(SqlArgs),
+    /// Show what was spent, by any dimension
+    Costs(CostsArgs),
+    /// Show one trace as a tree with own and total cost
+    Trace(TraceArgs),
+    /// Look into the price book
+    #[command(subcommand)]
+    Prices(PricesCommand),
+    /// Look into a lake folder
+    #[command(subcommand)]
+    Lake(LakeCommand),
+    /// Serve the ledger as MCP tools over standard input and output
+    Mcp(McpArgs),
+    /// Check folder, ports, clock, data and prices, and say what to do about each finding
+    Doctor(DoctorArgs),
+    /// Show or check the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a shell's completion script
+    Completions(CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_name() == "help" {
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let has_children = command.get_subcommands().next().is_some();
+            assert!(has_children || help.contains("Examples:"), "{path} has no examples");
+            for child in command.get_subcommands() {
+                check(child, &path);
+            }
+        }
+        check(&Cli::command(), "");
+    }
+}

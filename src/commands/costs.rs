@@ -1,0 +1,220 @@
+//! `costs`: what was spent, by any dimension, with the total of everything and nothing left out.
+
+use std::io::Write as _;
+
+use serde_json::{Map, Value};
+
+use crate::cli::CostsArgs;
+use crate::config::Config;
+use crate::exit::{Kind, Outcome, fail};
+use crate::output::{self, RowFormat, grouped};
+use crate::source::Source;
+
+/// Columns of CSV and Markdown, after the dimensions. JSON has all that the answer has.
+const COLUMNS: [&str; 11] = [
+    "cost",
+    "tokens",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "calls",
+    "llm_calls",
+    "errors",
+    "unpriced_calls",
+    "unpriced_tokens",
+];
+
+/// Measures of the table for people.
+const MEASURES: [&str; 9] = [
+    "cost",
+    "llm_calls",
+    "calls",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "errors",
+    "unpriced_tokens",
+];
+
+/// Runs the command.
+pub async fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<Outcome> {
+    let source = Source::open(&args.at, config).await?;
+    let answer = source.get("/api/v1/costs", &query(args)?).await?;
+    let mut out = output::stdout();
+    match args.format {
+        RowFormat::Table => out.write_all(table(&args.by, &answer).as_bytes())?,
+        format => {
+            let columns: Vec<&str> = args.by.iter().map(String::as_str).chain(COLUMNS).collect();
+            output::write_rows(&output::rows_of(answer)?, &columns, format, &mut out)?;
+        }
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+/// The query of `GET /api/v1/costs`.
+fn query(args: &CostsArgs) -> anyhow::Result<Vec<(String, String)>> {
+    let mut query = Vec::new();
+    let mut add = |key: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            query.push((key.to_owned(), value.to_owned()));
+        }
+    };
+    let by = args.by.join(",");
+    add("by", Some(by.as_str()).filter(|by| !by.is_empty()));
+    add("since", args.since.as_deref());
+    add("until", args.until.as_deref());
+    add("team", args.team.as_deref());
+    add("agent", args.agent.as_deref());
+    add("model", args.model.as_deref());
+    for filter in &args.filters {
+        let (dimension, value) = filter.split_once('=').ok_or_else(|| {
+            fail(
+                Kind::Invalid,
+                format!("cannot read --where {filter}; write DIMENSION=VALUE, such as server=github"),
+            )
+        })?;
+        add(dimension, Some(value));
+    }
+    Ok(query)
+}
+
+/// Rows and a total line, with costs to the hundredth of a cent and counts grouped.
+fn table(by: &[String], answer: &Value) -> String {
+    let empty = Vec::new();
+    let rows = answer.get("rows").and_then(Value::as_array).unwrap_or(&empty);
+    let mut lines: Vec<Map<String, Value>> = rows.iter().map(|row| line(by, row)).collect();
+    if let Some(total) = answer.get("total").filter(|_| !by.is_empty() && rows.len() > 1) {
+        let mut line = line(by, total);
+        for (index, dimension) in by.iter().enumerate() {
+            line.insert(dimension.clone(), Value::from(if index == 0 { "total" } else { "" }));
+        }
+        lines.push(line);
+    }
+    let measures = MEASURES
+        .iter()
+        .filter(|measure| lines.iter().any(|line| line.contains_key(**measure)));
+    let columns: Vec<String> = by
+        .iter()
+        .cloned()
+        .chain(measures.map(|measure| (*measure).to_owned()))
+        .collect();
+    let mut text = output::table(&columns, &lines.iter().collect::<Vec<_>>());
+    if lines.is_empty() {
+        text = "no costs in this span of time; widen --since, or look at `spanledger doctor`\n".to_owned();
+    }
+    let unpriced = answer
+        .pointer("/total/unpriced_tokens")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    if unpriced > 0 {
+        text.push_str(&format!(
+            "\n{} tokens have no price and are not in the cost; see: spanledger sql \"SELECT * FROM unpriced\"\n",
+            grouped(unpriced)
+        ));
+    }
+    text
+}
+
+fn line(by: &[String], row: &Value) -> Map<String, Value> {
+    let mut line = Map::new();
+    for dimension in by {
+        line.insert(dimension.clone(), row.get(dimension).cloned().unwrap_or(Value::Null));
+    }
+    for measure in MEASURES {
+        let text = match row.get(measure) {
+            None => continue,
+            Some(Value::Null) => if measure == "cost" { "unpriced" } else { "" }.to_owned(),
+            Some(value) if measure == "cost" => money(value),
+            Some(value) => value.as_i64().map_or_else(|| value.to_string(), grouped),
+        };
+        line.insert(measure.to_owned(), Value::from(text));
+    }
+    line
+}
+
+/// An exact decimal, rounded half to even to four decimals, with a dollar sign.
+pub(super) fn money(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    spanledger_model::FemtoUsd::parse(&text).map_or(text, |amount| dollars(amount.0))
+}
+
+fn dollars(femto_usd: i128) -> String {
+    const PER_STEP: i128 = 100_000_000_000;
+    let magnitude = femto_usd.abs();
+    let (mut steps, rest) = (magnitude / PER_STEP, magnitude % PER_STEP);
+    let is_up = rest * 2 > PER_STEP || (rest * 2 == PER_STEP && steps % 2 == 1);
+    steps += i128::from(is_up);
+    let whole = grouped(i64::try_from(steps / 10_000).unwrap_or(i64::MAX));
+    format!("{}${whole}.{:04}", if femto_usd < 0 { "-" } else { "" }, steps % 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn costs_round_half_to_even_at_presentation_only() {
+        for (text, shown) in [
+            ("0.00005", "$0.0000"),
+            ("0.00015", "$0.0002"),
+            ("0.000050000000001", "$0.0001"),
+            ("1234.5", "$1,234.5000"),
+            ("-0.0123", "-$0.0123"),
+        ] {
+            assert_eq!(money(&Value::from(text)), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_groups_total_and_unpriced_usage() {
+        let answer = json!({
+            "rows": [
+                { "team": "payments", "cost": "1.25", "llm_calls": 1200, "unpriced_tokens": 0 },
+                { "team": null, "cost": null, "llm_calls": 1, "unpriced_tokens": 5000 },
+            ],
+            "total": { "cost": "1.25", "llm_calls": 1201, "unpriced_tokens": 5000 },
+        });
+        let text = table(&["team".to_owned()], &answer);
+        for part in [
+            "payments",
+            "$1.2500",
+            "(none)",
+            "unpriced",
+            "total",
+            "1,201",
+            "5,000 tokens have no price",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_without_a_value_is_refused() {
+        let args = CostsArgs {
+            at: crate::cli::Where::default(),
+            by: vec!["team".to_owned(), "tool".to_owned()],
+            since: Some("7d".to_owned()),
+            until: None,
+            team: None,
+            agent: None,
+            model: None,
+            filters: vec!["server=github".to_owned()],
+            format: RowFormat::Table,
+        };
+        let pairs = query(&args).unwrap();
+        assert!(pairs.contains(&("by".to_owned(), "team,tool".to_owned())));
+        assert!(pairs.contains(&("server".to_owned(), "github".to_owned())));
+        assert!(
+            query(&CostsArgs {
+                filters: vec!["server".to_owned()],
+                ..args
+            })
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! The small commands, one file each, and the dispatch to all.
+
+mod completions;
+mod config;
+mod costs;
+mod doctor;
+mod lake;
+mod mcp;
+mod prices;
+mod sql;
+mod trace;
+
+use std::future::Future;
+
+use crate::cli::{Cli, Command, DemoArgs, ServeArgs};
+use crate::config::{Config, Flags};
+use crate::exit::Outcome;
+use crate::{demo, import, serve, telemetry};
+
+/// Stack of a worker thread. Planning a deep SQL expression recurses.
+const WORKER_STACK_BYTES: usize = 8 << 20;
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// Whatever the command could not do; [`crate::exit::exit_code`] tells the code.
+pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args);
+    }
+    let config = Config::load(flags(&cli))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(WORKER_STACK_BYTES)
+        .build()?;
+    let outcome = runtime.block_on(dispatch(cli.command, config));
+    // What still blocks in the background (a file being read) does not keep the process alive.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
+    if !matches!(command, Command::Serve(_) | Command::Demo(_)) {
+        telemetry::start_logs(&config.log.filter.value)?;
+    }
+    match command {
+        Command::Serve(args) => serve::run(&args, config).await,
+        Command::Demo(args) => demo::run(&args, config).await,
+        Command::Import(args) => import::run(&args, &config).await,
+        Command::Sql(args) => sql::run(&args, &config).await,
+        Command::Costs(args) => costs::run(&args, &config).await,
+        Command::Trace(args) => trace::run(&args, &config).await,
+        Command::Prices(command) => prices::run(&command).await,
+        Command::Lake(command) => lake::run(&command, &config).await,
+        Command::Mcp(args) => mcp::run(&args, &config).await,
+        Command::Doctor(args) => doctor::run(&args, &config).await,
+        Command::Config(command) => config::run(&command, &config),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// What the command line says about settings, wherever a command has them.
+fn flags(cli: &Cli) -> Flags {
+    let mut flags = Flags {
+        config: cli.config.clone(),
+        log: cli.log.clone(),
+        ..Flags::default()
+    };
+    let mut of_server = |args: &ServeArgs| {
+        flags.data.clone_from(&args.data);
+        flags.http = args.http;
+        flags.otlp_grpc = args.otlp_grpc;
+        flags.otlp_http = args.otlp_http;
+    };
+    match &cli.command {
+        Command::Serve(args) | Command::Demo(DemoArgs { serve: args, .. }) => of_server(args),
+        Command::Import(args) => flags.data.clone_from(&args.at.data),
+        Command::Sql(args) => flags.data.clone_from(&args.at.data),
+        Command::Costs(args) => flags.data.clone_from(&args.at.data),
+        Command::Trace(args) => flags.data.clone_from(&args.at.data),
+        Command::Lake(crate::cli::LakeCommand::Stats(args) | crate::cli::LakeCommand::Verify(args)) => {
+            flags.data.clone_from(&args.data);
+        }
+        Command::Mcp(args) => flags.data.clone_from(&args.data),
+        Command::Doctor(args) => flags.data.clone_from(&args.at.data),
+        Command::Prices(_) | Command::Config(_) | Command::Completions(_) => {}
+    }
+    flags
+}

@@ -1,0 +1,193 @@
+//! `prices list` and `prices show`: the price book, in USD per million tokens.
+
+use serde_json::{Map, Value, json};
+use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceQuery};
+use spanledger_model::Clock as _;
+use spanledger_model::clock::SystemClock;
+
+use crate::cli::PricesCommand;
+use crate::exit::Outcome;
+use crate::output::{self, RowFormat};
+use crate::source::Remote;
+
+/// What a table shows of a price.
+const COLUMNS: [&str; 8] = [
+    "provider",
+    "model",
+    "input",
+    "cache_read",
+    "cache_write",
+    "output",
+    "for",
+    "valid_from",
+];
+/// Columns that are rates, and the ledger's buckets they stand for.
+const RATES: [(&str, &str); 4] = [
+    ("input", "input"),
+    ("cache_read", "cache_read"),
+    ("cache_write", "cache_write_5m"),
+    ("output", "output"),
+];
+
+/// Runs the command.
+pub async fn run(command: &PricesCommand) -> anyhow::Result<Outcome> {
+    match command {
+        PricesCommand::List {
+            model,
+            provider,
+            url,
+            format,
+        } => {
+            let rows = match url {
+                Some(url) => remote(url, model.as_deref(), provider.as_deref()).await?,
+                None => embedded(&PriceFilter {
+                    provider: provider.clone(),
+                    model: model.clone(),
+                    at_ns: Some(SystemClock.now_ns()),
+                })?,
+            };
+            if rows.is_empty() {
+                output::note("no price matches; `spanledger prices list` shows all, --model takes a part of a name");
+                return Ok(Outcome::No);
+            }
+            write(&rows, *format)?;
+            Ok(Outcome::Done)
+        }
+        PricesCommand::Show {
+            model,
+            provider,
+            format,
+        } => show(model, provider.as_deref(), *format),
+    }
+}
+
+fn show(model: &str, provider: Option<&str>, format: RowFormat) -> anyhow::Result<Outcome> {
+    let book = PriceBook::embedded()?;
+    let at_ns = SystemClock.now_ns();
+    let query = PriceQuery {
+        provider,
+        model,
+        at_ns,
+        ..PriceQuery::default()
+    };
+    let Some(price) = book.resolve(&query) else {
+        output::note(&format!(
+            "no price for {model}: its usage is counted as unpriced, never as 0; `spanledger prices list --model …` finds other spellings"
+        ));
+        return Ok(Outcome::No);
+    };
+    let filter = PriceFilter {
+        provider: Some(price.provider().to_owned()),
+        model: Some(price.model().to_owned()),
+        at_ns: Some(at_ns),
+    };
+    let rows: Vec<Value> = embedded(&filter)?
+        .into_iter()
+        .filter(|row| row.get("model").and_then(Value::as_str) == Some(price.model()))
+        .collect();
+    write(&rows, format)?;
+    if format == RowFormat::Table {
+        output::print(&format!("\nprice {} of {}\n", price.price_id(), book.version()))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn embedded(filter: &PriceFilter) -> anyhow::Result<Vec<Value>> {
+    let rows = PriceBook::embedded()?.list(filter);
+    Ok(rows.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+}
+
+async fn remote(url: &str, model: Option<&str>, provider: Option<&str>) -> anyhow::Result<Vec<Value>> {
+    let mut query = Vec::new();
+    query.extend(model.map(|model| ("model".to_owned(), model.to_owned())));
+    query.extend(provider.map(|provider| ("provider".to_owned(), provider.to_owned())));
+    output::rows_of(Remote::new(url)?.get("/api/v1/prices", &query).await?)
+}
+
+fn write(rows: &[Value], format: RowFormat) -> anyhow::Result<()> {
+    let mut out = output::stdout();
+    match format {
+        RowFormat::Json | RowFormat::Ndjson => output::write_rows(rows, &[], format, &mut out),
+        _ => output::write_rows(&rows.iter().map(flat).collect::<Vec<_>>(), &COLUMNS, format, &mut out),
+    }
+}
+
+/// A price record as one line: the four rates that every call has.
+fn flat(row: &Value) -> Value {
+    let mut line = Map::new();
+    for key in ["provider", "model", "valid_from"] {
+        line.insert(
+            key.to_owned(),
+            row.get(key)
+                .filter(|value| !value.is_null())
+                .cloned()
+                .unwrap_or_else(|| "".into()),
+        );
+    }
+    line.insert(
+        "for".to_owned(),
+        row.get("context").and_then(Value::as_str).unwrap_or("").into(),
+    );
+    let empty = Vec::new();
+    let rates = row.get("rates").and_then(Value::as_array).unwrap_or(&empty);
+    for (column, bucket) in RATES {
+        line.insert(column.to_owned(), rate(rates, bucket).into());
+    }
+    Value::Object(line)
+}
+
+fn rate(rates: &[Value], bucket: &str) -> String {
+    let text = |rate: &Value, key: &str| rate.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let Some(rate) = rates
+        .iter()
+        .find(|rate| text(rate, "bucket") == bucket && text(rate, "per") == "1M tokens")
+    else {
+        return String::new();
+    };
+    let tier = rate.pointer("/tiers/0").map_or_else(String::new, |tier| {
+        let above = tier.get("above_input_tokens").and_then(Value::as_i64).unwrap_or(0);
+        format!(" ({} above {above})", text(tier, "usd"))
+    });
+    format!("{}{tier}", text(rate, "usd"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_record_becomes_one_line_with_its_tier() {
+        let row = json!({
+            "provider": "anthropic", "model": "claude-x", "context": null, "valid_from": null,
+            "rates": [
+                { "bucket": "input", "usd": "3", "per": "1M tokens", "tiers": [{ "above_input_tokens": 200_000, "usd": "6" }] },
+                { "bucket": "output", "usd": "15", "per": "1M tokens", "tiers": [] },
+                { "bucket": "web_search", "usd": "10", "per": "1K requests", "tiers": [] },
+            ],
+        });
+        let line = flat(&row);
+        assert_eq!(line["input"], "3 (6 above 200000)");
+        assert_eq!(line["output"], "15");
+        assert_eq!(line["cache_read"], "");
+    }
+
+    #[test]
+    fn the_embedded_book_lists_and_shows_a_known_model() {
+        let filter = PriceFilter {
+            model: Some("claude-sonnet-4-5".to_owned()),
+            ..PriceFilter::default()
+        };
+        assert!(
+            embedded(&filter)
+                .unwrap()
+                .iter()
+                .any(|row| flat(row)["input"].as_str().unwrap().starts_with('3'))
+        );
+    }
+
+    #[test]
+    fn a_model_without_a_price_is_a_no() {
+        assert_eq!(show("acme-internal-7b", None, RowFormat::Table).unwrap(), Outcome::No);
+    }
+}

@@ -1,0 +1,526 @@
+//! Settings: flag over environment over file over default, each with the place its value came from.
+//!
+//! Read once at start by every command; plain data afterwards. A key that is not known, in a section that
+//! is not known, is an error, so that a misspelt limit is not silently the default. Clock, store and
+//! authenticator are components, not settings, and secrets are not kept here.
+
+mod resolve;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use resolve::{Origin, Resolver, Setting};
+
+use crate::exit::{Kind, fail};
+
+/// Beside the place the command is run from, so that trying it out leaves one folder to delete.
+pub const DATA_DEFAULT: &str = "./spanledger-data";
+/// Apart from real data: the demo starts fresh and deletes it.
+pub const DEMO_DATA_DEFAULT: &str = "./spanledger-demo-data";
+/// Loopback, because there is no login; 8080 as most local HTTP tools.
+pub const HTTP_DEFAULT: SocketAddr = loopback(8080);
+/// The port that OpenTelemetry registers for OTLP over gRPC.
+pub const OTLP_GRPC_DEFAULT: SocketAddr = loopback(4317);
+/// The port that OpenTelemetry registers for OTLP over HTTP.
+pub const OTLP_HTTP_DEFAULT: SocketAddr = loopback(4318);
+/// 64 MiB after decompression, as the OTLP specification recommends.
+pub const BODY_BYTES_MAX_DEFAULT: usize = 64 * 1024 * 1024;
+/// Two seconds: a query of committed files is that far behind at most, and files stay few.
+pub const FLUSH_INTERVAL_MS_DEFAULT: u64 = 2_000;
+/// 64 MiB of hot Arrow: one flush fits beside a query in a small container.
+pub const SEAL_BYTES_MAX_DEFAULT: usize = 64 * 1024 * 1024;
+/// 2 ms: one fsync serves every request of the window, and the wait is below that of the fsync itself.
+pub const GROUP_COMMIT_WINDOW_US_DEFAULT: u64 = 2_000;
+/// Warnings only: the start-up screen is the output.
+pub const LOG_FILTER_DEFAULT: &str = "warn";
+/// File read where `--config` names none.
+pub const CONFIG_FILE_DEFAULT: &str = "spanledger.toml";
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where data is kept.
+    pub storage: Storage,
+    /// Dashboard, REST, MCP, health and metrics.
+    pub http: Http,
+    /// OTLP receivers.
+    pub otlp: Otlp,
+    /// The lake's tempo.
+    pub lake: Lake,
+    /// Our own logs.
+    pub log: Log,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Data folder.
+    pub data: Setting<PathBuf>,
+}
+
+/// `[http]`
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Address; port 0 picks one.
+    pub address: Setting<SocketAddr>,
+}
+
+/// `[otlp]`
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// gRPC address; port 0 picks one.
+    pub grpc: Setting<SocketAddr>,
+    /// HTTP address; port 0 picks one.
+    pub http: Setting<SocketAddr>,
+    /// Largest request body after decompression, in bytes.
+    pub body_bytes_max: Setting<usize>,
+}
+
+/// `[lake]`
+#[derive(Debug, Clone)]
+pub struct Lake {
+    /// Time between flushes to Parquet.
+    pub flush_interval_ms: Setting<u64>,
+    /// Size of the hot buffer that forces a flush.
+    pub seal_bytes_max: Setting<usize>,
+    /// How long a WAL append waits for others before its fsync.
+    pub group_commit_window_us: Setting<u64>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Filter in the syntax of `RUST_LOG`.
+    pub filter: Setting<String>,
+}
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--log`
+    pub log: Option<String>,
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--http`
+    pub http: Option<SocketAddr>,
+    /// `--otlp-grpc`
+    pub otlp_grpc: Option<SocketAddr>,
+    /// `--otlp-http`
+    pub otlp_http: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileConfig {
+    storage: FileStorage,
+    http: FileHttp,
+    otlp: FileOtlp,
+    lake: FileLake,
+    log: FileLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileStorage {
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileHttp {
+    address: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileOtlp {
+    grpc: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    body_bytes_max: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileLake {
+    flush_interval_ms: Option<u64>,
+    seal_bytes_max: Option<usize>,
+    group_commit_window_us: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileLog {
+    filter: Option<String>,
+}
+
+/// One line of `config show`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// `section.key`
+    pub key: &'static str,
+    /// Its value as text.
+    pub value: String,
+    /// Where the value came from.
+    pub origin: Origin,
+    /// Environment variable that sets it.
+    pub env: &'static str,
+}
+
+impl Config {
+    /// Reads the settings of this process.
+    ///
+    /// # Errors
+    /// Kind invalid where the file or a variable cannot be read, naming it and the key.
+    pub fn load(flags: Flags) -> anyhow::Result<Self> {
+        let (file, path) = match &flags.config {
+            Some(path) => (read(path)?, path.clone()),
+            None if Path::new(CONFIG_FILE_DEFAULT).is_file() => {
+                let path = PathBuf::from(CONFIG_FILE_DEFAULT);
+                (read(&path)?, path)
+            }
+            None => (FileConfig::default(), PathBuf::from(CONFIG_FILE_DEFAULT)),
+        };
+        Self::resolve(flags, file, &Resolver::new(path, |name| std::env::var(name).ok()))
+    }
+
+    fn resolve(flags: Flags, file: FileConfig, from: &Resolver) -> anyhow::Result<Self> {
+        Ok(Self {
+            storage: Storage {
+                data: from.pick(
+                    "storage.data",
+                    "SPANLEDGER_DATA",
+                    flags.data,
+                    file.storage.data,
+                    DATA_DEFAULT.into(),
+                )?,
+            },
+            http: Http {
+                address: from.pick(
+                    "http.address",
+                    "SPANLEDGER_HTTP",
+                    flags.http,
+                    file.http.address,
+                    HTTP_DEFAULT,
+                )?,
+            },
+            otlp: Otlp {
+                grpc: from.pick(
+                    "otlp.grpc",
+                    "SPANLEDGER_OTLP_GRPC",
+                    flags.otlp_grpc,
+                    file.otlp.grpc,
+                    OTLP_GRPC_DEFAULT,
+                )?,
+                http: from.pick(
+                    "otlp.http",
+                    "SPANLEDGER_OTLP_HTTP",
+                    flags.otlp_http,
+                    file.otlp.http,
+                    OTLP_HTTP_DEFAULT,
+                )?,
+                body_bytes_max: from.pick(
+                    "otlp.body_bytes_max",
+                    "SPANLEDGER_OTLP_BODY_BYTES_MAX",
+                    None,
+                    file.otlp.body_bytes_max,
+                    BODY_BYTES_MAX_DEFAULT,
+                )?,
+            },
+            lake: Lake {
+                flush_interval_ms: from.pick(
+                    "lake.flush_interval_ms",
+                    "SPANLEDGER_LAKE_FLUSH_INTERVAL_MS",
+                    None,
+                    file.lake.flush_interval_ms,
+                    FLUSH_INTERVAL_MS_DEFAULT,
+                )?,
+                seal_bytes_max: from.pick(
+                    "lake.seal_bytes_max",
+                    "SPANLEDGER_LAKE_SEAL_BYTES_MAX",
+                    None,
+                    file.lake.seal_bytes_max,
+                    SEAL_BYTES_MAX_DEFAULT,
+                )?,
+                group_commit_window_us: from.pick(
+                    "lake.group_commit_window_us",
+                    "SPANLEDGER_LAKE_GROUP_COMMIT_WINDOW_US",
+                    None,
+                    file.lake.group_commit_window_us,
+                    GROUP_COMMIT_WINDOW_US_DEFAULT,
+                )?,
+            },
+            log: Log {
+                filter: from.log_filter(flags.log, file.log.filter)?,
+            },
+        })
+    }
+
+    /// Replaces the default data folder; what flag, environment or file say stays.
+    pub fn default_data(&mut self, folder: &str) {
+        if self.storage.data.origin == Origin::Default {
+            self.storage.data.value = PathBuf::from(folder);
+        }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.storage.data.value
+    }
+
+    /// Every setting, for `config show`.
+    pub fn show(&self) -> Vec<Shown> {
+        vec![
+            shown("storage.data", "SPANLEDGER_DATA", &self.storage.data, |path| {
+                path.display().to_string()
+            }),
+            shown(
+                "http.address",
+                "SPANLEDGER_HTTP",
+                &self.http.address,
+                ToString::to_string,
+            ),
+            shown(
+                "otlp.grpc",
+                "SPANLEDGER_OTLP_GRPC",
+                &self.otlp.grpc,
+                ToString::to_string,
+            ),
+            shown(
+                "otlp.http",
+                "SPANLEDGER_OTLP_HTTP",
+                &self.otlp.http,
+                ToString::to_string,
+            ),
+            shown(
+                "otlp.body_bytes_max",
+                "SPANLEDGER_OTLP_BODY_BYTES_MAX",
+                &self.otlp.body_bytes_max,
+                ToString::to_string,
+            ),
+            shown(
+                "lake.flush_interval_ms",
+                "SPANLEDGER_LAKE_FLUSH_INTERVAL_MS",
+                &self.lake.flush_interval_ms,
+                ToString::to_string,
+            ),
+            shown(
+                "lake.seal_bytes_max",
+                "SPANLEDGER_LAKE_SEAL_BYTES_MAX",
+                &self.lake.seal_bytes_max,
+                ToString::to_string,
+            ),
+            shown(
+                "lake.group_commit_window_us",
+                "SPANLEDGER_LAKE_GROUP_COMMIT_WINDOW_US",
+                &self.lake.group_commit_window_us,
+                ToString::to_string,
+            ),
+            shown("log.filter", "SPANLEDGER_LOG", &self.log.filter, Clone::clone),
+        ]
+    }
+
+    /// What cannot be used although it can be read, each with the next step.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, address) in [
+            ("http.address", &self.http.address),
+            ("otlp.grpc", &self.otlp.grpc),
+            ("otlp.http", &self.otlp.http),
+        ] {
+            if let Err(refused) = spanledger_access::require_loopback(key, address.value) {
+                problems.push(refused.to_string());
+            }
+        }
+        let addresses = [&self.http.address, &self.otlp.grpc, &self.otlp.http];
+        for (index, address) in addresses.iter().enumerate() {
+            if address.value.port() != 0 && addresses[..index].iter().any(|other| other.value == address.value) {
+                problems.push(format!(
+                    "{} is set for two receivers; give each its own port",
+                    address.value
+                ));
+            }
+        }
+        if self.otlp.body_bytes_max.value == 0 {
+            problems.push("otlp.body_bytes_max = 0 would refuse every request; the default is 67108864".to_owned());
+        }
+        if self.lake.flush_interval_ms.value == 0 {
+            problems.push("lake.flush_interval_ms = 0 would write a file a request; the default is 2000".to_owned());
+        }
+        problems
+    }
+
+    /// The settings, where all of them can be used.
+    ///
+    /// # Errors
+    /// The first of [`Self::problems`]; kind denied for a public address, invalid for the rest.
+    pub fn usable(self) -> anyhow::Result<Self> {
+        for (key, address) in [
+            ("--http", &self.http.address),
+            ("--otlp-grpc", &self.otlp.grpc),
+            ("--otlp-http", &self.otlp.http),
+        ] {
+            spanledger_access::require_loopback(key, address.value)?;
+        }
+        match self.problems().into_iter().next() {
+            Some(problem) => Err(fail(Kind::Invalid, problem)),
+            None => Ok(self),
+        }
+    }
+}
+
+fn shown<T>(key: &'static str, env: &'static str, setting: &Setting<T>, text: impl Fn(&T) -> String) -> Shown {
+    Shown {
+        key,
+        value: text(&setting.value),
+        origin: setting.origin.clone(),
+        env,
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<FileConfig> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        fail(
+            Kind::Invalid,
+            format!("cannot read the configuration file {}: {error}", path.display()),
+        )
+    })?;
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> anyhow::Result<FileConfig> {
+    toml::from_str(text).map_err(|error| {
+        let text = error.to_string();
+        fail(
+            Kind::Invalid,
+            format!(
+                "cannot use the configuration file {}: {}",
+                path.display(),
+                text.trim_end()
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn resolve(flags: Flags, env: &'static [(&'static str, &'static str)], toml: &str) -> anyhow::Result<Config> {
+        let path = PathBuf::from("test.toml");
+        let file = parse(&path, toml)?;
+        let resolver = Resolver::new(path, move |name| {
+            env.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        });
+        Config::resolve(flags, file, &resolver)
+    }
+
+    #[test]
+    fn flag_wins_over_environment_over_file_over_default() {
+        let toml = "[storage]\ndata = \"/file\"\n[otlp]\ngrpc = \"127.0.0.1:1\"\nhttp = \"127.0.0.1:2\"\n";
+        let flags = Flags {
+            data: Some("/flag".into()),
+            ..Flags::default()
+        };
+        let config = resolve(
+            flags,
+            &[("SPANLEDGER_DATA", "/env"), ("SPANLEDGER_OTLP_GRPC", "127.0.0.1:3")],
+            toml,
+        )
+        .unwrap();
+        assert_eq!(
+            (config.data(), &config.storage.data.origin),
+            (Path::new("/flag"), &Origin::Flag)
+        );
+        assert_eq!(config.otlp.grpc.value.port(), 3);
+        assert_eq!(config.otlp.grpc.origin, Origin::Env("SPANLEDGER_OTLP_GRPC"));
+        assert_eq!(config.otlp.http.value.port(), 2);
+        assert_eq!(config.otlp.http.origin, Origin::File("test.toml".into()));
+        assert_eq!(
+            (config.http.address.value, &config.http.address.origin),
+            (HTTP_DEFAULT, &Origin::Default)
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        for toml in ["[otlp]\ngprc = \"127.0.0.1:1\"\n", "[oltp]\n", "data = \"x\"\n"] {
+            let error = resolve(Flags::default(), &[], toml).unwrap_err();
+            assert!(error.to_string().contains("unknown field"), "{error}");
+            assert_eq!(crate::exit::exit_code(&error), crate::exit::INVALID);
+        }
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_read_is_named() {
+        let error = resolve(Flags::default(), &[("SPANLEDGER_HTTP", "8080")], "").unwrap_err();
+        assert!(error.to_string().contains("SPANLEDGER_HTTP"), "{error}");
+    }
+
+    #[test]
+    fn a_public_address_is_a_problem_and_exits_denied() {
+        let flags = Flags {
+            http: Some(([0, 0, 0, 0], 8080).into()),
+            ..Flags::default()
+        };
+        let config = resolve(flags, &[], "").unwrap();
+        assert_eq!(config.problems().len(), 1);
+        assert_eq!(
+            crate::exit::exit_code(&config.usable().unwrap_err()),
+            crate::exit::DENIED
+        );
+    }
+
+    #[test]
+    fn one_address_for_two_receivers_is_a_problem_unless_the_port_is_picked() {
+        let same = |port| Flags {
+            otlp_grpc: Some(loopback(port)),
+            otlp_http: Some(loopback(port)),
+            ..Flags::default()
+        };
+        assert_eq!(resolve(same(9), &[], "").unwrap().problems().len(), 1);
+        assert!(resolve(same(0), &[], "").unwrap().problems().is_empty());
+    }
+
+    #[test]
+    fn show_lists_every_setting_once() {
+        let config = resolve(Flags::default(), &[], "").unwrap();
+        let shown = config.show();
+        let mut keys: Vec<_> = shown.iter().map(|line| line.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), shown.len());
+        assert!(shown.iter().all(|line| line.origin == Origin::Default));
+    }
+
+    #[test]
+    fn log_filter_falls_back_to_rust_log() {
+        let config = resolve(Flags::default(), &[("RUST_LOG", "debug")], "[log]\nfilter = \"info\"\n").unwrap();
+        assert_eq!(
+            (config.log.filter.value.as_str(), config.log.filter.origin),
+            ("debug", Origin::Env("RUST_LOG"))
+        );
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_components() {
+        let lake = spanledger_lake::LakeOptions::default();
+        assert_eq!(lake.flush_interval_ms, FLUSH_INTERVAL_MS_DEFAULT);
+        assert_eq!(lake.seal_bytes_max, SEAL_BYTES_MAX_DEFAULT);
+        assert_eq!(lake.group_commit_window_us, GROUP_COMMIT_WINDOW_US_DEFAULT);
+        assert_eq!(
+            spanledger_ingest::Limits::default().body_bytes_max,
+            BODY_BYTES_MAX_DEFAULT
+        );
+    }
+}

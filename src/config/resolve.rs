@@ -1,0 +1,116 @@
+//! Which of flag, environment, file and default a setting takes, and that it remembers which.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::LOG_FILTER_DEFAULT;
+use crate::exit::{Kind, fail};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// This environment variable.
+    Env(&'static str),
+    /// This file.
+    File(PathBuf),
+    /// Built in.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Env(name) => write!(f, "environment ({name})"),
+            Self::File(path) => write!(f, "file ({})", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Looks a variable up.
+type Lookup = Box<dyn Fn(&str) -> Option<String>>;
+
+/// The sources below the command line.
+pub struct Resolver {
+    file: PathBuf,
+    env: Lookup,
+}
+
+impl Resolver {
+    /// A resolver over one file and an environment. An empty variable counts as not set.
+    pub fn new(file: PathBuf, env: impl Fn(&str) -> Option<String> + 'static) -> Self {
+        Self {
+            file,
+            env: Box::new(move |name| env(name).filter(|value| !value.is_empty())),
+        }
+    }
+
+    /// Takes the first source that has the setting.
+    ///
+    /// # Errors
+    /// Kind invalid where the environment variable does not hold such a value.
+    pub fn pick<T>(
+        &self,
+        key: &str,
+        env: &'static str,
+        flag: Option<T>,
+        file: Option<T>,
+        default: T,
+    ) -> anyhow::Result<Setting<T>>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        if let Some(value) = flag {
+            return Ok(Setting {
+                value,
+                origin: Origin::Flag,
+            });
+        }
+        if let Some(text) = (self.env)(env) {
+            let value = text.parse().map_err(|error| {
+                fail(
+                    Kind::Invalid,
+                    format!("cannot read {env}={text} as {key}: {error}; unset it or correct it"),
+                )
+            })?;
+            return Ok(Setting {
+                value,
+                origin: Origin::Env(env),
+            });
+        }
+        Ok(match file {
+            Some(value) => Setting {
+                value,
+                origin: Origin::File(self.file.clone()),
+            },
+            None => Setting {
+                value: default,
+                origin: Origin::Default,
+            },
+        })
+    }
+
+    /// The log filter: `SPANLEDGER_LOG`, and `RUST_LOG` as every Rust program reads it.
+    pub fn log_filter(&self, flag: Option<String>, file: Option<String>) -> anyhow::Result<Setting<String>> {
+        let name = if (self.env)("SPANLEDGER_LOG").is_some() {
+            "SPANLEDGER_LOG"
+        } else {
+            "RUST_LOG"
+        };
+        self.pick("log.filter", name, flag, file, LOG_FILTER_DEFAULT.to_owned())
+    }
+}

@@ -1,0 +1,60 @@
+//! `spanledger`: the one binary. Reads the command line, runs a command, turns its end into an exit code.
+//!
+//! Everything here is wiring: what a command computes lives in the crates below (see ARCHITECTURE.md).
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`config`] | settings: flag over environment over file over default |
+//! | [`serve`] | the server: ports, routes, start-up screen, shutdown |
+//! | [`demo`] | a fictional company's week, sent through the real OTLP port |
+//! | [`import`] | OTLP files into a lake or a server |
+//! | [`commands`] | the small commands, one file each |
+//! | [`source`] | where a question goes: a lake folder or a server |
+//! | [`telemetry`] | our own traces, metrics and logs |
+//! | [`output`], [`exit`] | results on standard output, exit codes |
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod config;
+mod demo;
+mod exit;
+mod import;
+mod output;
+mod serve;
+mod source;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            let code = exit::exit_code(&error);
+            if !exit::is_output_closed(&error) {
+                output::note(&format!("error: {}", describe(&error)));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// The error and its causes on one line, each once.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}

@@ -1,0 +1,64 @@
+//! REST, MCP and dashboard: the faces of the engine, as one router.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use spanledger_lake::Positions;
+use spanledger_ledger::settle::Settler;
+use spanledger_query::http::Endpoints;
+use spanledger_query::{Control, Engine, Error, ErrorKind, Result, ServerFacts};
+
+use super::Addresses;
+
+/// What the REST interface needs of the server around it.
+pub struct ServerControl {
+    settler: Arc<Settler>,
+    facts: ServerFacts,
+}
+
+impl ServerControl {
+    /// The control of a server that listens at `addresses` since `started_ns`.
+    pub fn new(settler: Arc<Settler>, addresses: &Addresses, started_ns: i64) -> Self {
+        let url = |address: std::net::SocketAddr| Some(format!("http://{address}"));
+        let endpoints = Endpoints {
+            otlp_grpc: url(addresses.otlp_grpc),
+            otlp_http: url(addresses.otlp_http),
+            http: url(addresses.http),
+        };
+        let facts = ServerFacts {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ns,
+            endpoints,
+        };
+        Self { settler, facts }
+    }
+}
+
+#[async_trait]
+impl Control for ServerControl {
+    async fn settle(&self) -> Result<Positions> {
+        match self.settler.settle_now().await {
+            Ok(report) => Ok(report.positions),
+            Err(error) => {
+                let kind = match error.kind() {
+                    spanledger_ledger::ErrorKind::Busy => ErrorKind::Busy,
+                    spanledger_ledger::ErrorKind::Corrupt => ErrorKind::Corrupt,
+                    _ => ErrorKind::Internal,
+                };
+                Err(Error::new(kind, error.message().to_owned()).with_source(error))
+            }
+        }
+    }
+
+    fn facts(&self) -> ServerFacts {
+        self.facts.clone()
+    }
+}
+
+/// All faces.
+pub fn router(engine: &Engine, control: Arc<dyn Control>) -> Router {
+    spanledger_query::router(engine.clone(), control)
+        .nest("/mcp", spanledger_mcp_server::router(engine.clone()))
+        .merge(spanledger_dashboards::router())
+}

@@ -1,0 +1,275 @@
+//! `serve`: ports, lake, settlement, receivers and faces in one process, until a signal ends it.
+//!
+//! Order of start: sockets (so that a port in use is told first), lake (lock, recovery, replay), settler,
+//! receivers, faces, screen. Order of stop: not ready, no new requests, open ones drained, flush, settle,
+//! release the lock. A second signal ends the process at once; what was acknowledged is in the log.
+
+mod faces;
+mod ports;
+mod routes;
+mod screen;
+mod signals;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use spanledger_access::{LocalOnly, SharedAuthenticator};
+use spanledger_ingest::{Accept as _, Limits};
+use spanledger_ingest::{OtlpReplay, Pipeline};
+use spanledger_lake::{Lake, LakeOptions};
+use spanledger_ledger::prices::PriceBook;
+use spanledger_ledger::settle::{SettleOptions, Settler};
+use spanledger_model::Clock;
+use spanledger_model::clock::SystemClock;
+use spanledger_query::Engine;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use ports::Addresses;
+pub use signals::Signals;
+
+use crate::cli::ServeArgs;
+use crate::config::Config;
+use crate::exit::Outcome;
+use crate::output;
+use crate::telemetry::{self, Telemetry};
+use ports::Ports;
+
+/// Time that open requests of the HTTP port get at shutdown. An event stream of an MCP client stays open
+/// for as long as it likes, so it is cut off here.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How often the counters are looked at while the first span is awaited.
+const FIRST_SPAN_LOOK: Duration = Duration::from_millis(250);
+
+/// Runs the command.
+pub async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<Outcome> {
+    let mut signals = Signals::install()?;
+    let server = Server::start(&config).await?;
+    server.announce(args)?;
+    let first_span = tokio::spawn(first_span(Arc::clone(&server.pipeline), args.print_ports.is_none()));
+    signals.wait().await;
+    first_span.abort();
+    stop_or_second_signal(server, signals).await
+}
+
+/// Stops a server in order, unless a second signal comes first.
+pub async fn stop_or_second_signal(server: Server, mut signals: Signals) -> anyhow::Result<Outcome> {
+    output::note("stopping: writing what was received (a second signal ends at once)");
+    tokio::select! {
+        stopped = server.stop() => stopped.map(|()| Outcome::Done),
+        () = signals.wait() => Ok(Outcome::Done),
+    }
+}
+
+/// A running server.
+pub struct Server {
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// Its lake.
+    pub lake: Lake,
+    /// Its settlement.
+    pub settler: Arc<Settler>,
+    /// Its query engine.
+    pub engine: Engine,
+    /// Its receivers' pipeline.
+    pub pipeline: Arc<Pipeline>,
+    data: std::path::PathBuf,
+    telemetry: Telemetry,
+    stop: watch::Sender<bool>,
+    ready: watch::Sender<bool>,
+    tasks: Vec<Task>,
+}
+
+/// A receiver or face, and how long its open requests may take once the server stops.
+struct Task {
+    name: &'static str,
+    drain: Duration,
+    handle: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Server {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Kind denied for a public address, busy for a port or folder in use, corrupt for a damaged lake.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let config = config.clone().usable()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ports = Ports::open(&config).await?;
+        let addresses = ports.addresses()?;
+        let own = [addresses.http, addresses.otlp_grpc, addresses.otlp_http];
+        let telemetry = telemetry::start(&config.log.filter.value, &own)?;
+        let book = PriceBook::embedded()?;
+        let lake = open_lake(&config, Arc::clone(&clock)).await?;
+        let settler = Arc::new(Settler::spawn(
+            lake.clone(),
+            Arc::clone(&book),
+            Arc::clone(&clock),
+            SettleOptions::default(),
+        ));
+        let authenticator: SharedAuthenticator = Arc::new(LocalOnly);
+        let limits = Limits {
+            body_bytes_max: config.otlp.body_bytes_max.value,
+            ..Limits::default()
+        };
+        let pipeline = Pipeline::new(lake.clone(), authenticator, limits, Arc::clone(&clock));
+        let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns());
+        let engine = Engine::new(lake.clone(), book, clock)?;
+        let faces = faces::router(&engine, Arc::new(control));
+        let instruments = telemetry::observe(telemetry.meter_provider(), &lake, &pipeline);
+        let (stop, stopped) = watch::channel(false);
+        let (ready, readiness) = watch::channel(true);
+        let shared = routes::Shared {
+            registry: telemetry.registry(),
+            instruments,
+            readiness,
+        };
+        let mut server = Self {
+            addresses,
+            lake,
+            settler,
+            engine,
+            pipeline,
+            data: config.data().to_owned(),
+            telemetry,
+            stop,
+            ready,
+            tasks: Vec::new(),
+        };
+        server.listen(ports, routes::router(faces, shared), &stopped);
+        Ok(server)
+    }
+
+    fn listen(&mut self, ports: Ports, faces: axum::Router, stopped: &watch::Receiver<bool>) {
+        let drain = Duration::from_millis(self.pipeline.limits().drain_ms);
+        let grpc = spanledger_ingest::serve_grpc(self.pipeline.clone(), ports.otlp_grpc, on(stopped));
+        self.spawn("OTLP gRPC", drain + DRAIN, async { Ok(grpc.await?) });
+        let router = spanledger_ingest::http_router(self.pipeline.clone());
+        let otlp_http = axum::serve(ports.otlp_http, router)
+            .with_graceful_shutdown(on(stopped))
+            .into_future();
+        self.spawn("OTLP HTTP", drain, async { Ok(otlp_http.await?) });
+        let http = axum::serve(ports.http, faces)
+            .with_graceful_shutdown(on(stopped))
+            .into_future();
+        self.spawn("HTTP", DRAIN, async { Ok(http.await?) });
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        drain: Duration,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.tasks.push(Task {
+            name,
+            drain,
+            handle: tokio::spawn(task),
+        });
+    }
+
+    /// Tells where it listens: the ready file, and the screen or its machine-readable form.
+    ///
+    /// # Errors
+    /// Where the ready file or standard output cannot be written.
+    pub fn announce(&self, args: &ServeArgs) -> anyhow::Result<()> {
+        if args.print_ports.is_none() {
+            let is_waiting = self.lake.positions().acknowledged == 0;
+            output::print(&screen::render(&self.addresses, &self.data, is_waiting))?;
+        }
+        self.announce_to_programs(args)
+    }
+
+    /// The machine-readable part of [`Self::announce`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn announce_to_programs(&self, args: &ServeArgs) -> anyhow::Result<()> {
+        let ports = screen::ports(&self.addresses, &self.data);
+        if args.print_ports.is_some() {
+            output::print(&format!("{ports}\n"))?;
+        }
+        if let Some(path) = &args.ready_file {
+            screen::write_ready_file(path, &ports)?;
+        }
+        Ok(())
+    }
+
+    /// Stops in order: nothing acknowledged is lost, and what is complete is settled.
+    ///
+    /// # Errors
+    /// Where the lake cannot be written; what was acknowledged is still in its log.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.ready.send_replace(false);
+        self.stop.send_replace(true);
+        let stopping = Instant::now();
+        for Task {
+            name,
+            drain,
+            mut handle,
+        } in self.tasks
+        {
+            match tokio::time::timeout(drain.saturating_sub(stopping.elapsed()), &mut handle).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "{name} ended with an error"),
+                Ok(Err(error)) => tracing::error!(%error, "{name} failed"),
+                Err(_) => {
+                    tracing::info!("{name} still had open requests");
+                    handle.abort();
+                }
+            }
+        }
+        self.settler
+            .settle_now()
+            .await
+            .context("the last settlement failed; the next start makes up for it")?;
+        drop((self.engine, self.settler));
+        self.lake.shutdown().await?;
+        self.telemetry.stop();
+        Ok(())
+    }
+}
+
+/// Opens the lake of a server or of an import: takes its lock, recovers, replays.
+///
+/// # Errors
+/// Kind busy where another process has it.
+pub async fn open_lake(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Lake> {
+    let options = LakeOptions {
+        data_dir: config.data().to_owned(),
+        flush_interval_ms: config.lake.flush_interval_ms.value,
+        seal_bytes_max: config.lake.seal_bytes_max.value,
+        group_commit_window_us: config.lake.group_commit_window_us.value,
+        ..LakeOptions::default()
+    };
+    Ok(Lake::open(options, clock, &OtlpReplay::default()).await?)
+}
+
+/// Resolves when the server is to stop.
+fn on(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stopped = stopped.clone();
+    async move {
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Says when the first telemetry came, and from whom.
+async fn first_span(pipeline: Arc<Pipeline>, is_shown: bool) {
+    let started = Instant::now();
+    let mut look = tokio::time::interval(FIRST_SPAN_LOOK);
+    loop {
+        look.tick().await;
+        if let Some(service) = pipeline.meters().read().first_service {
+            if is_shown {
+                let line = format!("first span after {} s from {service}\n", started.elapsed().as_secs());
+                if output::print(&line).is_err() {
+                    tracing::debug!("standard output is closed");
+                }
+            }
+            return;
+        }
+    }
+}

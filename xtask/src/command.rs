@@ -26,6 +26,11 @@ pub fn root() -> PathBuf {
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
+/// Where Cargo builds to.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Runs to the end with the caller's output; fails where the program does.
 pub fn run(command: &mut Command) -> Result<()> {
     let text = describe(command);

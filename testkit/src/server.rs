@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 use crate::otlp::{Body, Signal};
 use crate::wait;
 
-/// A debug build replays its log and starts within seconds, even on a machine that also compiles.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// A debug build starts within seconds; `demo` is ready once it has sent and settled its days.
+const READY_DEADLINE: Duration = Duration::from_secs(180);
 /// An orderly stop flushes; it may take a moment on a busy machine.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 /// Any one request. Longer than everything a test asks, shorter than the test runner's patience.

@@ -1,0 +1,147 @@
+//! The OpenTelemetry GenAI and MCP semantic conventions, three generations at once
+//! (`gen_ai.system` + `prompt_tokens`; v1.37 to v1.41; the current repository), and the fallback for scopes
+//! nobody else claims.
+
+use spanledger_model::call::CallKind;
+use spanledger_model::{Observation, Role};
+
+use super::fields::Field;
+use super::record::{LogRecordView, PointView, SpanView};
+use super::{Dialect, names, openinference};
+
+/// The dialect.
+pub const DIALECT: Dialect = Dialect {
+    name: "gen_ai",
+    scopes: &[],
+    services: &[],
+    keys: &[],
+    span: read_span,
+    log: read_log,
+    point: no_point,
+};
+
+/// What the conventions say a span is; other dialects fall back on it.
+#[must_use]
+pub fn read_span(view: &SpanView<'_>) -> Option<Observation> {
+    if view.fields.is_empty() || is_phantom(view) {
+        return None;
+    }
+    if let Some(observation) = read_mcp(view) {
+        return Some(observation);
+    }
+    if crate::value::attribute_str(&view.span.attributes, "openinference.span.kind").is_some() {
+        return openinference::read_framed_span(view);
+    }
+    let operation = view.operation();
+    let model_is_a_tool = view
+        .fields
+        .str(Field::RequestModel)
+        .is_some_and(|model| model.starts_with("MCP: "));
+    let kind = match operation.as_str() {
+        _ if model_is_a_tool => CallKind::Tool,
+        "chat" | "generate_content" | "text_completion" | "completion" | "acompletion" | "llm_call" | "messages"
+        | "responses" => CallKind::Llm,
+        "embeddings" | "embedding" | "rerank" | "moderation" => CallKind::Embedding,
+        "execute_tool" | "call_mcp_tool" | "tool_call" => CallKind::Tool,
+        "invoke_agent" | "create_agent" | "invoke_workflow" | "agent_step" => CallKind::Agent,
+        // The first generation had no operation name: a model and its usage are the call.
+        "" if view.fields.has(Field::RequestModel) && view.fields.has_usage() => CallKind::Llm,
+        _ => return None,
+    };
+    let role = if kind == CallKind::Agent {
+        Role::Rollup
+    } else {
+        Role::Leaf
+    };
+    let mut observation = view.observation(kind, role);
+    match kind {
+        CallKind::Tool => complete_tool(view, &mut observation),
+        CallKind::Agent if observation.dimensions.agent.is_none() => {
+            observation.dimensions.agent = agent_name(&view.span.name);
+        }
+        _ => {}
+    }
+    Some(observation)
+}
+
+/// One MCP request, seen by client, gateway or server.
+#[must_use]
+pub fn read_mcp(view: &SpanView<'_>) -> Option<Observation> {
+    let named = names::mcp_span_name(&view.span.name);
+    let method = view.fields.str(Field::McpMethod).or_else(|| {
+        // The span name alone counts only where the record carries another MCP field.
+        let is_mcp = view.fields.has(Field::RequestId) || view.fields.has(Field::ProtocolVersion);
+        named.filter(|_| is_mcp).map(|name| name.method)
+    })?;
+    let kind = kind_of_method(method);
+    let mut observation = view.observation(kind, Role::Leaf);
+    observation.mcp.mcp_method = Some(method.to_owned());
+    let target = named.and_then(|name| name.target).map(str::to_owned);
+    match kind {
+        CallKind::Tool => complete_tool(view, &mut observation),
+        CallKind::Prompt if observation.mcp.prompt.is_none() => observation.mcp.prompt = target,
+        CallKind::Resource if observation.mcp.resource_uri.is_none() => observation.mcp.resource_uri = target,
+        _ => {}
+    }
+    // No convention names the server; on the server's own side its service name does.
+    if observation.mcp.server.is_none() && view.span.kind == SPAN_KIND_SERVER {
+        observation.mcp.server.clone_from(&observation.dimensions.service);
+    }
+    Some(observation)
+}
+
+/// OTLP's number for a SERVER span.
+pub const SPAN_KIND_SERVER: i32 = 2;
+
+fn kind_of_method(method: &str) -> CallKind {
+    match method {
+        "tools/call" => CallKind::Tool,
+        "prompts/get" => CallKind::Prompt,
+        "resources/read" => CallKind::Resource,
+        _ => CallKind::Mcp,
+    }
+}
+
+fn complete_tool(view: &SpanView<'_>, observation: &mut Observation) {
+    if observation.mcp.tool.is_none() {
+        let from_name = names::mcp_span_name(&view.span.name)
+            .and_then(|name| name.target)
+            .or_else(|| names::executed_tool(&view.span.name))
+            .or_else(|| {
+                view.fields
+                    .str(Field::RequestModel)
+                    .and_then(|model| model.strip_prefix("MCP: "))
+            });
+        observation.mcp.tool = from_name.map(str::to_owned);
+    }
+    observation.model = Default::default();
+}
+
+fn agent_name(span_name: &str) -> Option<String> {
+    let name = span_name
+        .strip_prefix("invoke_agent ")
+        .or_else(|| span_name.strip_prefix("create_agent "))
+        .or_else(|| span_name.strip_prefix("invoke_workflow "))?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Spans that repeat others or cost nothing, under the keys of real ones.
+fn is_phantom(view: &SpanView<'_>) -> bool {
+    let name = view.span.name.as_str();
+    name.contains("(merged")
+        || name.contains("ResponseStreamWriter")
+        || matches!(view.operation().as_str(), "count_tokens" | "fetch_response")
+}
+
+/// The one event of the conventions that describes a call.
+#[must_use]
+pub fn read_log(view: &LogRecordView<'_>) -> Option<Observation> {
+    let is_details = view.event_name == Some("gen_ai.client.inference.operation.details");
+    (is_details && view.fields.has(Field::RequestModel)).then(|| view.observation(CallKind::Llm, Role::Leaf))
+}
+
+/// No point of the conventions is read yet as usage: spans and events carry the same tokens.
+#[must_use]
+pub fn no_point(_view: &PointView<'_>) -> Option<Observation> {
+    None
+}

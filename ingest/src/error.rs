@@ -1,0 +1,134 @@
+//! The crate's one error. Its kind says what the sender does next; [`crate::status`] turns it into the
+//! status of OTLP over gRPC and over HTTP.
+//!
+//! The message is for the sender: lowercase, it names the thing and the next step. What must not leave the
+//! server (paths, causes) stays in `source`, which only the log shows.
+
+use spanledger_access::AccessError;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the sender does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request is wrong and will be wrong again: not to be retried.
+    Invalid,
+    /// The request is over a limit and will be over it again: not to be retried.
+    TooLarge,
+    /// There is no credential, or it is not known.
+    Unauthenticated,
+    /// The credential does not allow this.
+    Forbidden,
+    /// The server cannot take it now: send it again later.
+    Busy,
+    /// Stored data is damaged.
+    Corrupt,
+    /// A fault of ours.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The kind as a metric label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too_large",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::Busy => "busy",
+            Self::Corrupt => "corrupt",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    field: &'static str,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of a kind.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            field: "body",
+            source: None,
+        }
+    }
+
+    /// A request that cannot be read.
+    #[must_use]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// A request over a limit.
+    #[must_use]
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::TooLarge, message)
+    }
+
+    /// A server that cannot take the request now.
+    #[must_use]
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Busy, message)
+    }
+
+    /// A fault of ours.
+    #[must_use]
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// What the sender does next.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The text for the sender.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The part of the request that is at fault, as OTLP names it (`body`, `resourceSpans`).
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// Names the part of the request that is at fault.
+    #[must_use]
+    pub fn in_field(mut self, field: &'static str) -> Self {
+        self.field = field;
+        self
+    }
+
+    /// Keeps the cause for the log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl From<AccessError> for Error {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Unauthenticated(message) => Self::new(ErrorKind::Unauthenticated, message),
+            AccessError::Forbidden(message) => Self::new(ErrorKind::Forbidden, message),
+        }
+    }
+}

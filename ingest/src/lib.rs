@@ -1,0 +1,49 @@
+//! OTLP in, canonical rows out: receivers, limits, dialects, deduplication, acknowledgement.
+//!
+//! The only crate that knows OTLP. A request goes
+//! `read → inflate → decode → authenticate → normalise → append to WAL → acknowledge`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`accept`] | the seam between the receivers and the pipeline |
+//! | [`admission`] | bounds on what is in flight |
+//! | [`decode`] | protobuf and JSON bodies into requests, within a memory budget |
+//! | [`dialects`] | what an emitter's records mean |
+//! | [`error`] | the crate's error |
+//! | [`limits`] | every limit and its source |
+//! | [`meters`] | counters of what was received |
+//! | [`normalise`] | requests into rows |
+//! | [`pipeline`] | normalise, append to the log, acknowledge |
+//! | `compression`, `json`, `receive`, `status` | inflating, OTLP/JSON, what both receivers share, answers |
+//! | `http`, `grpc` | the two receivers |
+
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod admission;
+mod compression;
+pub mod decode;
+pub mod dialects;
+pub mod error;
+mod grpc;
+mod http;
+mod json;
+pub mod limits;
+pub mod meters;
+pub mod normalise;
+pub mod pipeline;
+mod receive;
+mod status;
+pub mod value;
+
+pub use accept::{Accept, Accepted, Encoding, Request, Signal};
+pub use admission::Admission;
+pub use decode::decode;
+pub use error::{Error, ErrorKind, Result};
+pub use grpc::serve_grpc;
+pub use http::http_router;
+pub use limits::Limits;
+pub use pipeline::{OtlpReplay, Pipeline};
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,122 @@
+//! Counters of what was received: the source of `/metrics`, of the first-span line and of `doctor`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::accept::{Accepted, Signal};
+use crate::error::ErrorKind;
+
+/// Counters since the start of the process.
+#[derive(Debug, Default)]
+pub struct Meters {
+    spans: SignalMeters,
+    logs: SignalMeters,
+    metrics: SignalMeters,
+    labelled: Mutex<Labelled>,
+}
+
+#[derive(Debug, Default)]
+struct SignalMeters {
+    accepted: AtomicU64,
+    rejected: AtomicU64,
+    duplicate_requests: AtomicU64,
+    requests: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Labelled {
+    refused: BTreeMap<(&'static str, &'static str), u64>,
+    recognised: BTreeMap<String, u64>,
+    first_service: Option<String>,
+}
+
+/// A reading of the counters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetersReading {
+    /// Records stored, by signal.
+    pub accepted: BTreeMap<&'static str, u64>,
+    /// Records left out, by signal.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Requests acknowledged, by signal.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Requests that had been stored before, by signal.
+    pub duplicate_requests: BTreeMap<&'static str, u64>,
+    /// Requests refused, by signal and error kind.
+    pub refused: BTreeMap<(&'static str, &'static str), u64>,
+    /// Observations read, by dialect.
+    pub recognised: BTreeMap<String, u64>,
+    /// `service.name` of the first sender.
+    pub first_service: Option<String>,
+}
+
+impl Meters {
+    fn of(&self, signal: Signal) -> &SignalMeters {
+        match signal {
+            Signal::Traces => &self.spans,
+            Signal::Logs => &self.logs,
+            Signal::Metrics => &self.metrics,
+        }
+    }
+
+    pub(crate) fn note_accepted(
+        &self,
+        signal: Signal,
+        accepted: &Accepted,
+        recognised: &BTreeMap<String, u64>,
+        service: Option<&str>,
+    ) {
+        let meters = self.of(signal);
+        meters.requests.fetch_add(1, Ordering::Relaxed);
+        if accepted.duplicate {
+            meters.duplicate_requests.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        meters.accepted.fetch_add(accepted.n_accepted, Ordering::Relaxed);
+        let mut labelled = self.labelled.lock();
+        for (dialect, count) in recognised {
+            match labelled.recognised.get_mut(dialect) {
+                Some(total) => *total += count,
+                None => drop(labelled.recognised.insert(dialect.clone(), *count)),
+            }
+        }
+        if labelled.first_service.is_none() {
+            labelled.first_service = Some(service.unwrap_or("unknown service").to_owned());
+        }
+    }
+
+    pub(crate) fn note_rejected(&self, signal: Signal, n_records: u64) {
+        self.of(signal).rejected.fetch_add(n_records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_refused(&self, signal: Signal, kind: ErrorKind) {
+        *self
+            .labelled
+            .lock()
+            .refused
+            .entry((signal.name(), kind.name()))
+            .or_default() += 1;
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn read(&self) -> MetersReading {
+        let labelled = self.labelled.lock();
+        let by_signal = |counter: fn(&SignalMeters) -> &AtomicU64| {
+            [Signal::Traces, Signal::Logs, Signal::Metrics]
+                .into_iter()
+                .map(|signal| (signal.name(), counter(self.of(signal)).load(Ordering::Relaxed)))
+                .collect()
+        };
+        MetersReading {
+            accepted: by_signal(|meters| &meters.accepted),
+            rejected: by_signal(|meters| &meters.rejected),
+            requests: by_signal(|meters| &meters.requests),
+            duplicate_requests: by_signal(|meters| &meters.duplicate_requests),
+            refused: labelled.refused.clone(),
+            recognised: labelled.recognised.clone(),
+            first_service: labelled.first_service.clone(),
+        }
+    }
+}

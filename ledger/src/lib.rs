@@ -1,0 +1,20 @@
+//! Money: what a call costs, and who caused it.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`charge`] | from a call and the price book to ledger lines |
+//! | [`fold`] | from observations to calls: every rule against double counting |
+//! | [`prices`] | the price book: dated, conditional rates by provider and model |
+//! | [`rating`] | usage × rates → exact pieces of cost |
+//! | [`settle`] | the task that keeps `calls` and `ledger` true to the observations |
+
+#![forbid(unsafe_code)]
+
+pub mod charge;
+pub mod error;
+pub mod fold;
+pub mod prices;
+pub mod rating;
+pub mod settle;
+
+pub use error::{Error, ErrorKind, Result};

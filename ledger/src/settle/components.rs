@@ -1,0 +1,214 @@
+//! Components: observations that may speak of the same operations, found by the keys they share.
+//!
+//! Keys are the trace, the conversation and the response id. A component is what is folded as one; it holds
+//! its observations and what was settled for it, so that the next fold can be compared. All of it is a cache
+//! of the lake: it can be dropped and loaded again.
+
+use std::collections::HashMap;
+
+use spanledger_model::ids::hash_parts;
+use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId};
+
+/// Number of a component.
+pub type ComponentId = usize;
+
+/// How far the lake's observations have been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// Sequence of the write-ahead log: every record up to it is in a file that was read.
+    pub sequence: u64,
+    /// Newest file that was read, by the time in its name (see [`crate::settle::reader`]).
+    pub mark: i64,
+}
+
+/// Why a component waits to be settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dirty {
+    /// Everything up to here was read before its first unsettled observation came.
+    pub floor: Position,
+    /// When its first unsettled observation was read, nanoseconds since the Unix epoch.
+    pub since_ns: i64,
+    /// When its last unsettled observation was read.
+    pub last_ns: i64,
+}
+
+/// One component.
+#[derive(Debug, Default)]
+pub struct Component {
+    /// Its observations.
+    pub observations: Vec<Observation>,
+    /// Its calls as they stand in the lake.
+    pub calls: HashMap<CallId, Call>,
+    /// The charges that are in force in the lake, by call.
+    pub lines: HashMap<CallId, Vec<LedgerLine>>,
+    /// Set while it waits to be settled.
+    pub dirty: Option<Dirty>,
+    keys: Vec<[u8; 16]>,
+}
+
+/// All components in memory.
+#[derive(Debug, Default)]
+pub struct Components {
+    slots: Vec<Option<Component>>,
+    by_key: HashMap<[u8; 16], ComponentId>,
+    by_observation: HashMap<ObservationId, ComponentId>,
+    n_observations: usize,
+}
+
+impl Components {
+    /// Number of observations in memory.
+    #[must_use]
+    pub fn n_observations(&self) -> usize {
+        self.n_observations
+    }
+
+    /// True where the record is already known.
+    #[must_use]
+    pub fn knows(&self, observation_id: ObservationId) -> bool {
+        self.by_observation.contains_key(&observation_id)
+    }
+
+    /// Adds an observation; joins the components it connects. `dirty` where it was not settled before.
+    pub fn add(&mut self, observation: Observation, dirty: Option<Dirty>) {
+        if self.knows(observation.observation_id) {
+            return;
+        }
+        let keys = keys_of(&observation);
+        let mut joined: Vec<ComponentId> = keys.iter().filter_map(|key| self.by_key.get(key).copied()).collect();
+        joined.sort_unstable();
+        joined.dedup();
+        // The largest takes in the others, so that each observation moves at most log n times.
+        joined.sort_by_key(|id| std::cmp::Reverse(self.size(*id)));
+        let home = match joined.first() {
+            Some(home) => *home,
+            None => {
+                self.slots.push(Some(Component::default()));
+                self.slots.len() - 1
+            }
+        };
+        for other in joined.into_iter().skip(1) {
+            self.absorb(home, other);
+        }
+        let Some(component) = self.slots[home].as_mut() else { return };
+        for key in keys {
+            if self.by_key.insert(key, home).is_none() {
+                component.keys.push(key);
+            }
+        }
+        self.by_observation.insert(observation.observation_id, home);
+        component.observations.push(observation);
+        component.dirty = merged(component.dirty, dirty);
+        self.n_observations += 1;
+    }
+
+    /// Attaches a call that stands in the lake to the component of its observations. False where none of
+    /// them is known.
+    pub fn attach_call(&mut self, call: Call) -> bool {
+        let home = call.observation_ids.iter().find_map(|id| self.by_observation.get(id).copied());
+        let Some(component) = home.and_then(|home| self.slots[home].as_mut()) else { return false };
+        component.calls.insert(call.call_id, call);
+        true
+    }
+
+    /// Attaches charges in force to the component that holds their call.
+    pub fn attach_lines(&mut self, mut by_call: HashMap<CallId, Vec<LedgerLine>>) -> HashMap<CallId, Vec<LedgerLine>> {
+        for component in self.slots.iter_mut().flatten() {
+            for call_id in component.calls.keys() {
+                if let Some(lines) = by_call.remove(call_id) {
+                    component.lines.insert(*call_id, lines);
+                }
+            }
+        }
+        by_call
+    }
+
+    /// Attaches charges whose call is not in the lake to the component whose next fold decides on them: the
+    /// one of the same trace, else any of the same session. What none claims stays out of memory.
+    pub fn attach_orphans(&mut self, orphans: HashMap<CallId, Vec<LedgerLine>>) {
+        for (call_id, lines) in orphans {
+            let Some(line) = lines.first() else { continue };
+            let tenant = line.tenant.as_str().as_bytes();
+            let by_trace = line.trace_id.map(|id| hash_parts(&[tenant, b"trace", id.as_bytes()]));
+            let session = line.dimensions.session_id.as_deref();
+            let by_session = session.map(|id| hash_parts(&[tenant, b"session", id.as_bytes()]));
+            let home = [by_trace, by_session].into_iter().flatten().find_map(|key| self.by_key.get(&key).copied());
+            if let Some(component) = home.and_then(|home| self.slots[home].as_mut()) {
+                component.lines.insert(call_id, lines);
+            }
+        }
+    }
+
+    /// The components that are due.
+    pub fn due(&self, is_due: impl Fn(&Dirty) -> bool) -> Vec<ComponentId> {
+        let due = |component: &Component| component.dirty.as_ref().is_some_and(&is_due);
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.as_ref().is_some_and(due))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// The lowest floor of the components that wait.
+    #[must_use]
+    pub fn lowest_floor(&self) -> Option<Position> {
+        self.slots.iter().flatten().filter_map(|component| component.dirty).map(|dirty| dirty.floor).min()
+    }
+
+    /// A component.
+    #[must_use]
+    pub fn get(&self, id: ComponentId) -> Option<&Component> {
+        self.slots.get(id)?.as_ref()
+    }
+
+    /// A component, to be changed.
+    pub fn get_mut(&mut self, id: ComponentId) -> Option<&mut Component> {
+        self.slots.get_mut(id)?.as_mut()
+    }
+
+    fn size(&self, id: ComponentId) -> usize {
+        self.get(id).map_or(0, |component| component.observations.len())
+    }
+
+    fn absorb(&mut self, home: ComponentId, other: ComponentId) {
+        let Some(taken) = self.slots[other].take() else { return };
+        for key in &taken.keys {
+            self.by_key.insert(*key, home);
+        }
+        for observation in &taken.observations {
+            self.by_observation.insert(observation.observation_id, home);
+        }
+        let Some(component) = self.slots[home].as_mut() else { return };
+        component.keys.extend(taken.keys);
+        component.observations.extend(taken.observations);
+        component.calls.extend(taken.calls);
+        component.lines.extend(taken.lines);
+        component.dirty = merged(component.dirty, taken.dirty);
+    }
+}
+
+fn merged(a: Option<Dirty>, b: Option<Dirty>) -> Option<Dirty> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(Dirty {
+            floor: a.floor.min(b.floor),
+            since_ns: a.since_ns.min(b.since_ns),
+            last_ns: a.last_ns.max(b.last_ns),
+        }),
+        (a, b) => a.or(b),
+    }
+}
+
+fn keys_of(observation: &Observation) -> Vec<[u8; 16]> {
+    let tenant = observation.tenant.as_str().as_bytes();
+    let mut keys = Vec::with_capacity(3);
+    if let Some(trace_id) = observation.trace_id {
+        keys.push(hash_parts(&[tenant, b"trace", trace_id.as_bytes()]));
+    }
+    if let Some(session) = observation.dimensions.session_id.as_deref() {
+        keys.push(hash_parts(&[tenant, b"session", session.as_bytes()]));
+    }
+    if let Some(response_id) = observation.model.response_id.as_deref() {
+        keys.push(hash_parts(&[tenant, b"response", response_id.as_bytes()]));
+    }
+    keys
+}

@@ -1,0 +1,360 @@
+//! [`Engine`]: SQL over one lake, read-only, bounded, for one principal at a time.
+//!
+//! ```text
+//! sql ─► sandbox (text, statement) ─► plan ─► verify (nothing changes) ─► run ─► ResultSet
+//!                                        │                                 │
+//!                                 catalog of the principal       time, rows, bytes, memory
+//! ```
+//!
+//! Queries run on threads of their own: with a stack that the largest allowed statement fits in, and away
+//! from the threads that acknowledge telemetry. A caller that goes away, or a limit, stops its query.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::DateTime;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::MemTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::object_store::ObjectStore;
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
+use spanledger_access::Principal;
+use spanledger_lake::Lake;
+use spanledger_ledger::prices::PriceBook;
+use spanledger_model::Clock;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::catalog::{CATALOG, Catalog, SCHEMA};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::{
+    CONCURRENT_QUERIES_MAX, MEMORY_BYTES_MAX, METADATA_CACHE_BYTES, QUERY_STACK_BYTES, RESULT_BYTES_MAX, ROWS_DEFAULT,
+    SPILL_BYTES_MAX, TIMEOUT_DEFAULT,
+};
+use crate::table::STORE_URL;
+use crate::{functions, sandbox, views};
+
+/// Bounds of one query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryOptions {
+    /// Rows of the answer; more are cut off and the answer says so.
+    pub rows_max: usize,
+    /// Time it may take, waiting for its turn included.
+    pub timeout: Duration,
+}
+
+impl Default for QueryOptions {
+    fn default() -> Self {
+        Self {
+            rows_max: ROWS_DEFAULT,
+            timeout: TIMEOUT_DEFAULT,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct ResultSet {
+    /// Columns.
+    pub schema: SchemaRef,
+    /// Rows.
+    pub batches: Vec<RecordBatch>,
+    /// True where there were more rows than were asked for.
+    pub truncated: bool,
+}
+
+impl ResultSet {
+    /// Number of rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// The query engine of a lake. Clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    lake: Lake,
+    book: Arc<PriceBook>,
+    clock: Arc<dyn Clock>,
+    base: SessionState,
+    prices: OnceLock<Arc<MemTable>>,
+    turns: Arc<Semaphore>,
+    threads: Threads,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("lake", &self.shared.lake)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine over a lake, with its own threads.
+    ///
+    /// # Errors
+    /// [`Internal`](ErrorKind::Internal) where threads or the session cannot be made.
+    pub fn new(lake: Lake, book: Arc<PriceBook>, clock: Arc<dyn Clock>) -> Result<Self> {
+        let n_threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let mut base = SessionStateBuilder::new()
+            .with_config(session_config(n_threads))
+            .with_runtime_env(runtime_env(&lake)?)
+            .with_default_features()
+            .build();
+        functions::register(&mut base, &book)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                lake,
+                book,
+                clock,
+                base,
+                prices: OnceLock::new(),
+                turns: Arc::new(Semaphore::new(CONCURRENT_QUERIES_MAX)),
+                threads: Threads::start(n_threads)?,
+            }),
+        })
+    }
+
+    /// The lake that is asked.
+    #[must_use]
+    pub fn lake(&self) -> &Lake {
+        &self.shared.lake
+    }
+
+    /// The price book.
+    #[must_use]
+    pub fn book(&self) -> &Arc<PriceBook> {
+        &self.shared.book
+    }
+
+    /// Now, in nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ns(&self) -> i64 {
+        self.shared.clock.now_ns()
+    }
+
+    /// Runs one read-only statement as `principal`, who sees rows of its own tenant only.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) where the statement is wrong or would change something, with the
+    /// nearest valid names; [`TooLarge`](ErrorKind::TooLarge) where it or its answer is over a limit;
+    /// [`Busy`](ErrorKind::Busy) where it ran out of time or memory.
+    pub async fn sql(&self, principal: &Principal, sql: &str, options: &QueryOptions) -> Result<ResultSet> {
+        self.session(principal)?.query(sql, options).await
+    }
+
+    /// Several queries of one principal over the same snapshots, so that their answers agree.
+    pub(crate) fn session(&self, principal: &Principal) -> Result<Session> {
+        let prices = match self.shared.prices.get() {
+            Some(prices) => Arc::clone(prices),
+            None => {
+                let prices = Arc::new(views::prices(&self.shared.book)?);
+                Arc::clone(self.shared.prices.get_or_init(|| prices))
+            }
+        };
+        let mut base = self.shared.base.clone();
+        let now = DateTime::from_timestamp_micros(self.now_ns().div_euclid(1_000));
+        base.mark_start_execution();
+        base.execution_props_mut().query_execution_start_time = now;
+        let catalog = Catalog::new(self.shared.lake.clone(), principal.clone(), base, prices);
+        Ok(Session {
+            catalog,
+            shared: Arc::clone(&self.shared),
+        })
+    }
+}
+
+/// One principal's catalog with the engine's threads: the unit within which snapshots are the same.
+pub(crate) struct Session {
+    catalog: Catalog,
+    shared: Arc<Shared>,
+}
+
+impl Session {
+    /// Runs one statement.
+    pub(crate) async fn query(&self, sql: &str, options: &QueryOptions) -> Result<ResultSet> {
+        sandbox::check_text(sql)?;
+        let (sql, catalog, rows_max) = (sql.to_owned(), self.catalog.clone(), options.rows_max);
+        let turns = Arc::clone(&self.shared.turns);
+        let timeout = options.timeout;
+        let work = async move {
+            let _turn = turns.acquire_owned().await.map_err(|_| shutting_down())?;
+            run(&catalog.session(), &sql, rows_max).await
+        };
+        // The work is a task of its own, so that one stuck between two awaits cannot keep the limit from
+        // being told; dropping its handle stops it at its next await.
+        let bounded = async move {
+            let mut task = AbortOnDrop(tokio::spawn(work));
+            match tokio::time::timeout(timeout, &mut task.0).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(join)) => Err(Error::internal("the query failed inside the engine").with_source(join)),
+                Err(_elapsed) => Err(Error::new(
+                    ErrorKind::Busy,
+                    format!(
+                        "the query took longer than {} s; narrow the time range or group less",
+                        timeout.as_secs_f64()
+                    ),
+                )),
+            }
+        };
+        let mut task = AbortOnDrop(self.shared.threads.spawn(bounded)?);
+        match (&mut task.0).await {
+            Ok(result) => result,
+            Err(join) => Err(Error::internal("the query failed inside the engine").with_source(join)),
+        }
+    }
+}
+
+/// Plans, verifies and runs a statement, on a query thread.
+async fn run(state: &SessionState, sql: &str, rows_max: usize) -> Result<ResultSet> {
+    let statement = sandbox::parse_query(sql)?;
+    let plan = state.statement_to_plan(statement).await?;
+    verify(&plan)?;
+    let physical = state.create_physical_plan(&plan).await?;
+    let schema = physical.schema();
+    let mut stream = execute_stream(physical, state.task_ctx())?;
+    let (mut batches, mut n_rows, mut n_bytes, mut truncated) = (Vec::new(), 0, 0, false);
+    while let Some(batch) = stream.next().await {
+        let mut batch = batch?;
+        if n_rows + batch.num_rows() > rows_max {
+            batch = batch.slice(0, rows_max - n_rows);
+            truncated = true;
+        }
+        n_rows += batch.num_rows();
+        n_bytes += batch.get_array_memory_size();
+        if n_bytes > RESULT_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("the answer is over {RESULT_BYTES_MAX} bytes; add a LIMIT, or select fewer columns"),
+            ));
+        }
+        if batch.num_rows() > 0 {
+            batches.push(batch);
+        }
+        if truncated {
+            break;
+        }
+    }
+    Ok(ResultSet {
+        schema,
+        batches,
+        truncated,
+    })
+}
+
+/// The last gate: whatever the parser let through, a plan that would change something is refused.
+fn verify(plan: &LogicalPlan) -> Result<()> {
+    let read_only = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    Ok(read_only.verify_plan(plan)?)
+}
+
+fn session_config(n_threads: usize) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(n_threads)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    let options = config.options_mut();
+    options.execution.enable_recursive_ctes = false;
+    options.execution.time_zone = Some("+00:00".to_owned());
+    // `0.5` times a cost is an exact decimal, not a float.
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.explain.logical_plan_only = false;
+    config
+}
+
+fn runtime_env(lake: &Lake) -> Result<Arc<RuntimeEnv>> {
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::OsTmpDirectory)
+        .with_max_temp_directory_size(SPILL_BYTES_MAX);
+    Ok(RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(MEMORY_BYTES_MAX)))
+        .with_disk_manager_builder(disk)
+        .with_metadata_cache_limit(METADATA_CACHE_BYTES)
+        .with_object_store_registry(Arc::new(LakeOnly(lake.object_store())))
+        .build_arc()?)
+}
+
+/// The only store a plan can read from: no local file, no other bucket.
+#[derive(Debug)]
+struct LakeOnly(Arc<dyn ObjectStore>);
+
+impl ObjectStoreRegistry for LakeOnly {
+    fn register_store(&self, _url: &Url, _store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &Url) -> datafusion::error::Result<Arc<dyn ObjectStore>> {
+        if url.as_str().starts_with(ObjectStoreUrl::parse(STORE_URL)?.as_str()) {
+            return Ok(Arc::clone(&self.0));
+        }
+        datafusion::common::plan_err!("only the tables of this lake can be read")
+    }
+}
+
+/// The threads queries run on.
+struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Threads {
+    fn start(n_threads: usize) -> Result<Self> {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(n_threads)
+            .thread_name("query")
+            .thread_stack_size(QUERY_STACK_BYTES)
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
+            .map_err(|error| Error::internal("the query threads could not be started").with_source(error))
+    }
+
+    fn spawn<F>(&self, work: F) -> Result<tokio::task::JoinHandle<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let runtime = self.0.as_ref().ok_or_else(shutting_down)?;
+        Ok(runtime.spawn(work))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // A runtime may not be waited for inside another one's task, where the last clone is often dropped.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn shutting_down() -> Error {
+    Error::new(ErrorKind::Busy, "the server is shutting down")
+}
+
+/// Stops a task when nobody waits for it any more.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,38 @@
+//! SQL functions of our own, and bounds for the built-in ones that make more data than they read.
+//!
+//! [`register`] is the one place that puts functions into a session, so that every session of a cluster
+//! has the same ones.
+//!
+//! | function | what it gives |
+//! |---|---|
+//! | `id_hex(id)` | lower-case hex of a binary id, also inside lists and structs |
+//! | `time_bucket(interval, time)` | start of the interval that a time falls in; weeks start on Monday, UTC |
+//! | `cost_round(cost, digits)` | a cost rounded half away from zero, still an exact decimal |
+//! | `price(provider, model, at, input_tokens, output_tokens[, cache_read_tokens[, cache_write_5m_tokens[, cache_write_1h_tokens]]])` | list cost in USD, NULL where the model is unpriced |
+
+mod bounded;
+mod cost_round;
+pub(crate) mod id_hex;
+mod price;
+mod time_bucket;
+
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::ScalarUDF;
+use spanledger_ledger::prices::PriceBook;
+
+/// Adds our functions to a session and bounds the unbounded ones.
+pub(crate) fn register(state: &mut SessionState, book: &Arc<PriceBook>) -> Result<()> {
+    for function in [
+        id_hex::id_hex(),
+        Arc::new(ScalarUDF::from(time_bucket::TimeBucket::new())),
+        Arc::new(ScalarUDF::from(cost_round::CostRound::new())),
+        Arc::new(ScalarUDF::from(price::Price::new(Arc::clone(book)))),
+    ] {
+        state.register_udf(function)?;
+    }
+    bounded::register(state)
+}

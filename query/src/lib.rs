@@ -1,0 +1,50 @@
+//! Questions to the lake: SQL, cost reports, traces, and the REST API over them.
+//!
+//! Reads what `lake` stores and `ledger` settles, as one tenant sees it: Delta files ∪ hot rows, under the
+//! names of the data model. Everything that answers a number (REST, MCP, the dashboard, the CLI) asks
+//! through [`Engine`], so that they agree. Only this crate plans SQL; it writes nothing.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`engine`] | [`Engine`]: sessions, limits, execution |
+//! | [`sandbox`] | what a statement may be |
+//! | [`catalog`], [`views`] | the names, and the views' SQL |
+//! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
+//! | `functions` | SQL functions of our own |
+//! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
+//! | [`costs`] | cost by dimension; [`spend`] over time |
+//! | [`trace`] | the tree of a trace, with own and total cost |
+//! | [`overview`] | the dashboard's first page, latest calls, counts |
+//! | [`http`] | the routes under `/api/v1` |
+//! | [`limits`] | every limit, with its reason |
+
+#![forbid(unsafe_code)]
+
+pub mod catalog;
+pub mod costs;
+pub mod engine;
+pub mod error;
+pub mod format;
+mod functions;
+pub mod http;
+mod ids;
+pub mod limits;
+pub mod overview;
+mod rows;
+pub mod sandbox;
+pub mod spend;
+mod table;
+pub mod time;
+pub mod trace;
+pub mod views;
+
+#[cfg(test)]
+mod tests;
+
+pub use costs::{CostReport, CostRequest, CostRow, Dimension};
+pub use engine::{Engine, QueryOptions, ResultSet};
+pub use error::{Error, ErrorKind, Result};
+pub use format::{Format, write};
+pub use http::{Control, ServerFacts, router};
+pub use overview::{Overview, ServerStatus};
+pub use trace::{TraceNode, TraceTree};

@@ -1,0 +1,60 @@
+//! Every limit of the crate, each with its reason.
+//!
+//! The sandbox does not trust one of them alone: text is bounded before it is parsed, plans before they
+//! run, and answers while they come.
+
+use std::time::Duration;
+
+/// Longest statement, in bytes. The longest query of a BI tool's start-up replay is about 12 KB.
+pub const SQL_BYTES_MAX: usize = 128 << 10;
+/// Largest body of a REST request: a statement, JSON-escaped at worst six-fold.
+pub const BODY_BYTES_MAX: usize = 6 * SQL_BYTES_MAX + (64 << 10);
+/// Operators and operator words in a statement. Each can add one level to an expression tree; DataFusion
+/// has aborted the process on a sum of 2,000 terms (apache/datafusion#22229).
+pub const SQL_OPERATORS_MAX: usize = 1_000;
+/// Nested parentheses and brackets in a statement.
+pub const SQL_NESTING_MAX: usize = 64;
+/// `SELECT`s in a statement: each union arm or subquery adds one level to the plan.
+pub const SQL_SELECTS_MAX: usize = 200;
+/// Joins in a statement: the optimizer's work grows faster than their number.
+pub const SQL_JOINS_MAX: usize = 32;
+/// Stack of a query thread, in bytes: parsing, planning and dropping the largest statement allowed above
+/// needs under a quarter of it in a debug build.
+pub const QUERY_STACK_BYTES: usize = 16 << 20;
+/// Rows of an answer, where the caller names no other limit.
+pub const ROWS_DEFAULT: usize = 100_000;
+/// Rows of an answer that a caller may ask for.
+pub const ROWS_MAX: usize = 1_000_000;
+/// Arrow bytes of an answer: it is held in memory once, and once more as text.
+pub const RESULT_BYTES_MAX: usize = 256 << 20;
+/// Time a query may take. Vacuum leaves replaced files in place far longer than this.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Memory that all running queries share, in bytes; sorts and aggregations spill beyond it.
+pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Disk that all running queries may spill to, in bytes.
+pub const SPILL_BYTES_MAX: u64 = 4 << 30;
+/// Parquet footers kept in memory, in bytes: a footer of `spans` is about 10 KB, so thousands of files.
+pub const METADATA_CACHE_BYTES: usize = 64 << 20;
+/// Queries that run at once; more wait for their turn within their own time limit.
+pub const CONCURRENT_QUERIES_MAX: usize = 16;
+/// Values that `generate_series` and `range` make: they do not ask the memory pool
+/// (apache/datafusion#12919).
+pub const GENERATED_MAX: i64 = 1_000_000;
+/// Bytes that `array_repeat`, `array_resize`, `repeat`, `lpad` and `rpad` make from one batch: neither do they.
+pub const GENERATED_BYTES_MAX: usize = 64 << 20;
+/// Spans of one trace that are read.
+pub const TRACE_SPANS_MAX: usize = 10_000;
+/// Groups of a cost report, where the caller names no other limit.
+pub const COST_GROUPS_DEFAULT: usize = 1_000;
+/// Groups of a cost report that a caller may ask for.
+pub const COST_GROUPS_MAX: usize = 100_000;
+/// Dimensions of a cost report.
+pub const COST_DIMENSIONS_MAX: usize = 8;
+/// Points of a spend series: ten years of days, or a year of hours.
+pub const SPEND_POINTS_MAX: usize = 10_000;
+/// Calls listed, where the caller names no other limit.
+pub const CALLS_DEFAULT: usize = 50;
+/// Calls listed at most.
+pub const CALLS_MAX: usize = 1_000;
+/// Characters of a cell in a text table; more are cut and marked.
+pub const CELL_CHARS_MAX: usize = 120;

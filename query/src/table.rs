@@ -1,0 +1,305 @@
+//! A lake table as DataFusion sees it: one snapshot's Delta files ∪ hot batches, of one tenant.
+//!
+//! Built for a principal, once a query, from one [`TableSnapshot`]: a query never sees two states of a
+//! table. [`LakeTable::scan`] prunes files (tenant, day, time), reads them with plain
+//! `DataSourceExec`/`ParquetSource` (which prune row groups by statistics and blooms), adds the hot rows,
+//! and shows ids as hex.
+//!
+//! ```text
+//! ProjectionExec            ids as hex, only the columns asked for
+//!   UnionExec
+//!     FilterExec            tenant = '…' AND pushed-down filters
+//!       DataSourceExec      files that can hold such rows
+//!     FilterExec
+//!       DataSourceExec      hot batches
+//! ```
+//!
+//! Guarantee: rows of another tenant are never read where files tell them apart, and never pass the
+//! filter where they do not; no query can remove that filter, for it is part of the scan.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use datafusion::arrow::array::new_null_array;
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::TableParquetOptions;
+use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::Result;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, ident, lit};
+use datafusion::object_store::ObjectMeta;
+use datafusion::object_store::path::Path;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningStatistics};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
+use spanledger_access::Principal;
+use spanledger_lake::{DataFile, Table, TableSnapshot};
+
+use crate::functions::id_hex::{id_hex, shown_type};
+use crate::ids;
+
+/// Address of the lake's object store inside a session. Not a path: plans show it to users.
+pub(crate) const STORE_URL: &str = "lake://tables/";
+
+/// One tenant's rows of one snapshot of one table.
+#[derive(Debug)]
+pub(crate) struct LakeTable {
+    table: Table,
+    tenant: String,
+    files: Vec<DataFile>,
+    hot: Vec<RecordBatch>,
+    stored: SchemaRef,
+    shown: SchemaRef,
+}
+
+impl LakeTable {
+    /// The rows of `snapshot` that `principal` may see.
+    ///
+    /// # Errors
+    /// Where a hot batch cannot be read with the table's schema.
+    pub(crate) fn new(table: Table, snapshot: &TableSnapshot, principal: &Principal) -> Result<Self> {
+        let tenant = principal.tenant().as_str().to_owned();
+        let stored = table.schema();
+        // A file of another tool names no tenant and may hold several: the filter of the scan decides.
+        let files = snapshot
+            .files
+            .iter()
+            .filter(|file| file.tenant == tenant || file.tenant.is_empty());
+        let hot = snapshot.hot.iter().filter(|batch| batch.num_rows() > 0);
+        Ok(Self {
+            files: files.cloned().collect(),
+            hot: hot.map(|batch| conform(batch, &stored)).collect::<Result<_>>()?,
+            shown: shown_schema(&stored),
+            table,
+            tenant,
+            stored,
+        })
+    }
+
+    fn tenant_filter(&self) -> Expr {
+        ident("tenant").eq(lit(self.tenant.as_str()))
+    }
+
+    /// Files that can hold a row that passes `filter`.
+    fn matching_files(&self, state: &dyn Session, filter: &Expr) -> Result<Vec<DataFile>> {
+        let schema = DFSchema::try_from(Arc::clone(&self.stored))?;
+        let predicate = state.create_physical_expr(filter.clone(), &schema)?;
+        let Ok(pruning) = PruningPredicate::try_new(predicate, Arc::clone(&self.stored)) else {
+            return Ok(self.files.clone());
+        };
+        let keep = pruning.prune(&FileStatistics(&self.files))?;
+        let kept = self.files.iter().zip(keep).filter(|(_, keep)| *keep);
+        Ok(kept.map(|(file, _)| file.clone()).collect())
+    }
+
+    fn scan_files(&self, state: &dyn Session, files: &[DataFile], columns: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+        let url = ObjectStoreUrl::parse(STORE_URL)?;
+        let runtime = state.runtime_env();
+        let readers = CachedParquetFileReaderFactory::new(
+            runtime.object_store(&url)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+        );
+        let options = TableParquetOptions {
+            global: state.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let source = ParquetSource::new(Arc::clone(&self.stored))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(readers));
+        let files = files.iter().map(partitioned_file).collect::<Result<Vec<_>>>()?;
+        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let config = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_projection_indices(Some(columns.to_vec()))?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+#[async_trait]
+impl TableProvider for LakeTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.shown)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let asked: Vec<usize> = projection.map_or_else(|| (0..self.stored.fields().len()).collect(), Clone::clone);
+        let filters = filters
+            .iter()
+            .map(|filter| ids::on_stored_columns(filter, &self.stored));
+        let filters = std::iter::once(Ok(self.tenant_filter()))
+            .chain(filters)
+            .collect::<Result<Vec<_>>>()?;
+        let Some(filter) = conjunction(filters) else {
+            return datafusion::common::internal_err!("a scan of {} has no tenant filter", self.table.name());
+        };
+
+        let mut columns: BTreeSet<usize> = asked.iter().copied().collect();
+        for column in filter.column_refs() {
+            columns.insert(self.stored.index_of(&column.name)?);
+        }
+        let columns: Vec<usize> = columns.into_iter().collect();
+        let read = Arc::new(self.stored.project(&columns)?);
+        let read_schema = DFSchema::try_from(Arc::clone(&read))?;
+
+        let mut sources: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        let files = self.matching_files(state, &filter)?;
+        if !files.is_empty() {
+            sources.push(self.scan_files(state, &files, &columns)?);
+        }
+        if !self.hot.is_empty() {
+            let hot = std::slice::from_ref(&self.hot);
+            let hot = MemorySourceConfig::try_new_exec(hot, Arc::clone(&self.stored), Some(columns))?;
+            sources.push(hot);
+        }
+        if sources.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.shown.project(&asked)?))));
+        }
+        let predicate = state.create_physical_expr(filter, &read_schema)?;
+        let filtered = sources.into_iter().map(|source| {
+            let filter = FilterExec::try_new(Arc::clone(&predicate), source)?;
+            Ok(Arc::new(filter) as Arc<dyn ExecutionPlan>)
+        });
+        let rows = UnionExec::try_new(filtered.collect::<Result<_>>()?)?;
+
+        let shown = asked.iter().map(|index| {
+            let name = self.stored.field(*index).name();
+            let expression = shown_column(self.stored.field(*index));
+            Ok((state.create_physical_expr(expression, &read_schema)?, name.clone()))
+        });
+        Ok(Arc::new(ProjectionExec::try_new(
+            shown.collect::<Result<Vec<_>>>()?,
+            rows,
+        )?))
+    }
+}
+
+fn partitioned_file(file: &DataFile) -> Result<PartitionedFile> {
+    Ok(PartitionedFile::new_from_meta(ObjectMeta {
+        location: Path::parse(&file.path).map_err(datafusion::object_store::Error::from)?,
+        // Files are never changed under their name, so a constant keeps cached footers valid.
+        last_modified: DateTime::UNIX_EPOCH,
+        size: file.size_bytes,
+        e_tag: None,
+        version: None,
+    }))
+}
+
+/// How a stored column is shown: ids as hex, anything else as it is.
+fn shown_column(field: &Field) -> Expr {
+    if shown_type(field.data_type()) == *field.data_type() {
+        ident(field.name())
+    } else {
+        Expr::ScalarFunction(ScalarFunction::new_udf(id_hex(), vec![ident(field.name())]))
+    }
+}
+
+/// The schema users see: the stored one with ids as text.
+pub(crate) fn shown_schema(stored: &Schema) -> SchemaRef {
+    let fields = stored
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), shown_type(field.data_type()), field.is_nullable()));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// A batch with exactly the table's columns: by name, absent ones NULL.
+fn conform(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
+    if batch.schema().fields() == stored.fields() {
+        return Ok(RecordBatch::try_new(Arc::clone(stored), batch.columns().to_vec())?);
+    }
+    let columns = stored
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            Some(column) => Ok(cast(column, field.data_type())?),
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        });
+    Ok(RecordBatch::try_new(
+        Arc::clone(stored),
+        columns.collect::<Result<_>>()?,
+    )?)
+}
+
+/// What the log knows of each file, for pruning.
+struct FileStatistics<'f>(&'f [DataFile]);
+
+impl FileStatistics<'_> {
+    fn bounds(&self, column: &Column, time: impl Fn(&DataFile) -> Option<i64>) -> Option<ArrayRef> {
+        let files = self.0.iter();
+        Some(match column.name.as_str() {
+            "tenant" => {
+                let tenants = files.map(|file| Some(file.tenant.as_str()).filter(|tenant| !tenant.is_empty()));
+                Arc::new(tenants.collect::<StringArray>())
+            }
+            "day" => {
+                let days = files.map(|file| (!file.tenant.is_empty()).then_some(file.day));
+                Arc::new(days.collect::<Date32Array>())
+            }
+            "time" => {
+                let times: TimestampMicrosecondArray = files.map(time).collect();
+                Arc::new(times.with_timezone("UTC"))
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl PruningStatistics for FileStatistics<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |file| file.min_time_us)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |file| file.max_time_us)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.0.len()
+    }
+
+    fn null_counts(&self, _column: &Column) -> Option<ArrayRef> {
+        None
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        None
+    }
+
+    fn contained(&self, _column: &Column, _values: &std::collections::HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}

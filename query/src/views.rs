@@ -1,0 +1,371 @@
+//! The names of the catalog: the lake's tables, and what is computed from them.
+//!
+//! A view is SQL over the tables, or rows that come from memory (`prices`, `freshness`). A column that
+//! cannot be known yet is NULL, never 0. Adding is free; renaming is a migration.
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use datafusion::datasource::MemTable;
+use datafusion::error::Result;
+use spanledger_lake::{Positions, Table};
+use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceRow, RateRow};
+use spanledger_model::FemtoUsd;
+
+/// The view of the price book.
+pub(crate) const PRICES: &str = "prices";
+/// The view of how far each step has come.
+pub(crate) const FRESHNESS: &str = "freshness";
+
+/// The condition behind [`IS_UNPRICED`], as a literal that view texts are put together from. It is what
+/// settlement charges: an answered LLM call, or whatever reports usage; a failed call without usage is free.
+macro_rules! is_unpriced {
+    () => {
+        "own_cost IS NULL AND ((kind = 'llm' AND status <> 'error') OR input_tokens > 0 OR output_tokens > 0 \
+         OR cache_read_tokens > 0 OR cache_write_5m_tokens > 0 OR web_searches > 0)"
+    };
+}
+
+/// SQL condition on `calls`: it cost something that nobody knows.
+pub(crate) const IS_UNPRICED: &str = is_unpriced!();
+/// SQL condition on `ledger`: tokens that went in.
+pub(crate) const IS_INPUT: &str =
+    "bucket IN ('input', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'audio_input', 'image_input')";
+/// SQL condition on `ledger`: tokens that came out.
+pub(crate) const IS_OUTPUT: &str = "bucket IN ('output', 'reasoning', 'audio_output')";
+
+/// A table or view, for people and models that ask what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Name in SQL.
+    pub name: &'static str,
+    /// One row is …
+    pub description: &'static str,
+}
+
+/// Everything that can be named in a FROM clause, most useful first.
+pub const TABLES: [TableInfo; 15] = [
+    TableInfo {
+        name: "calls",
+        description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
+    },
+    TableInfo {
+        name: "ledger",
+        description: "one money line of a call: cause, bucket, tokens, exact cost; all measures carry sign, so a plain SUM is right",
+    },
+    TableInfo {
+        name: "sessions",
+        description: "one conversation: calls, errors, tokens and total cost",
+    },
+    TableInfo {
+        name: "traces",
+        description: "one trace: spans, calls, errors, tokens, own and total cost",
+    },
+    TableInfo {
+        name: "tool_economics",
+        description: "one tool of one server: calls, errors, latency, bytes and the costs it caused",
+    },
+    TableInfo {
+        name: "unpriced",
+        description: "one model without a price: calls and tokens whose cost is not known",
+    },
+    TableInfo {
+        name: "prices",
+        description: "one rate of the price book: provider, model, unit, USD, validity",
+    },
+    TableInfo {
+        name: "coverage",
+        description: "one dialect of one service: records read, with tokens, with cost; dialect NULL: records that describe no operation",
+    },
+    TableInfo {
+        name: "freshness",
+        description: "one row: newest acknowledged, committed and settled request",
+    },
+    TableInfo {
+        name: "observations",
+        description: "what one span, log record or metric point says about an operation",
+    },
+    TableInfo {
+        name: "spans",
+        description: "one span, faithful to OTLP; attributes['key'] reads a residual attribute",
+    },
+    TableInfo {
+        name: "logs",
+        description: "one log record or event, faithful to OTLP",
+    },
+    TableInfo {
+        name: "metrics",
+        description: "one metric data point, faithful to OTLP",
+    },
+    TableInfo {
+        name: "payloads",
+        description: "one large text: prompt, tool arguments, tool result",
+    },
+    TableInfo {
+        name: "information_schema",
+        description: "the schema of tables, columns, views and functions of this catalog",
+    },
+];
+
+/// Names of tables and views, without `information_schema`, which is a schema.
+pub(crate) fn table_names() -> &'static [&'static str] {
+    static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        let names = TABLES.iter().map(|table| table.name);
+        names.filter(|name| *name != "information_schema").collect()
+    });
+    &NAMES
+}
+
+/// A view defined by SQL.
+pub(crate) struct View {
+    pub(crate) name: &'static str,
+    pub(crate) sql: &'static str,
+}
+
+/// The views, each over tables or earlier views.
+pub(crate) const VIEWS: [View; 5] = [
+    View {
+        name: "unpriced",
+        sql: UNPRICED,
+    },
+    View {
+        name: "sessions",
+        sql: SESSIONS,
+    },
+    View {
+        name: "traces",
+        sql: TRACES,
+    },
+    View {
+        name: "tool_economics",
+        sql: TOOL_ECONOMICS,
+    },
+    View {
+        name: "coverage",
+        sql: COVERAGE,
+    },
+];
+
+const UNPRICED: &str = "
+SELECT provider, model,
+       SUM(n_calls) AS calls,
+       SUM(tokens) AS tokens,
+       SUM(tokens) FILTER (WHERE bucket IN ('input', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'audio_input', 'image_input')) AS input_tokens,
+       SUM(tokens) FILTER (WHERE bucket IN ('output', 'reasoning', 'audio_output')) AS output_tokens,
+       MIN(time) AS first_seen,
+       MAX(time) AS last_seen
+FROM ledger
+WHERE effective_cost IS NULL
+GROUP BY provider, model
+HAVING SUM(n_calls) <> 0 OR SUM(tokens) <> 0";
+
+// A dimension that differs within the group has no one value, so it is NULL.
+const SESSIONS: &str = concat!(
+    "
+SELECT session_id,
+       MIN(time) AS time,
+       MAX(start_ns + COALESCE(duration_ns, 0)) - MIN(start_ns) AS duration_ns,
+       CASE WHEN MIN(team) = MAX(team) THEN MIN(team) END AS team,
+       CASE WHEN MIN(project) = MAX(project) THEN MIN(project) END AS project,
+       CASE WHEN MIN(environment) = MAX(environment) THEN MIN(environment) END AS environment,
+       CASE WHEN MIN(user_id) = MAX(user_id) THEN MIN(user_id) END AS user_id,
+       CASE WHEN MIN(agent) = MAX(agent) THEN MIN(agent) END AS agent,
+       CASE WHEN MIN(client) = MAX(client) THEN MIN(client) END AS client,
+       CASE WHEN MIN(service) = MAX(service) THEN MIN(service) END AS service,
+       COUNT(*) AS calls,
+       COUNT(*) FILTER (WHERE kind = 'llm') AS llm_calls,
+       COUNT(*) FILTER (WHERE kind = 'tool') AS tool_calls,
+       COUNT(*) FILTER (WHERE status = 'error') AS errors,
+       SUM(input_tokens) FILTER (WHERE kind IN ('llm', 'embedding')) AS input_tokens,
+       SUM(cache_read_tokens) FILTER (WHERE kind IN ('llm', 'embedding')) AS cache_read_tokens,
+       SUM(output_tokens) FILTER (WHERE kind IN ('llm', 'embedding')) AS output_tokens,
+       SUM(own_cost) AS total_cost,
+       COUNT(*) FILTER (WHERE ",
+    is_unpriced!(),
+    ") AS unpriced_calls
+FROM calls
+WHERE session_id IS NOT NULL
+GROUP BY session_id"
+);
+
+// Calls read from logs alone have a trace without spans, and most spans are no calls: hence the union.
+const TRACES: &str = concat!(
+    "
+SELECT trace_id,
+       MIN(time) AS time,
+       MAX(end_ns) - MIN(start_ns) AS duration_ns,
+       MAX(name) AS name,
+       MAX(service) AS service,
+       SUM(n_spans) AS n_spans,
+       SUM(calls) AS calls,
+       SUM(llm_calls) AS llm_calls,
+       SUM(tool_calls) AS tool_calls,
+       SUM(errors) AS errors,
+       SUM(input_tokens) AS input_tokens,
+       SUM(cache_read_tokens) AS cache_read_tokens,
+       SUM(output_tokens) AS output_tokens,
+       SUM(own_cost) AS own_cost,
+       SUM(total_cost) AS total_cost,
+       SUM(unpriced_calls) AS unpriced_calls
+FROM (
+  SELECT trace_id, time, start_ns, start_ns + duration_ns AS end_ns,
+         CASE WHEN parent_span_id IS NULL THEN name END AS name,
+         CASE WHEN parent_span_id IS NULL THEN service END AS service,
+         1 AS n_spans, 0 AS calls, 0 AS llm_calls, 0 AS tool_calls, 0 AS errors,
+         CAST(NULL AS BIGINT) AS input_tokens, CAST(NULL AS BIGINT) AS cache_read_tokens, CAST(NULL AS BIGINT) AS output_tokens,
+         CAST(NULL AS DECIMAL(38,15)) AS own_cost, CAST(NULL AS DECIMAL(38,15)) AS total_cost, 0 AS unpriced_calls
+  FROM spans
+  UNION ALL
+  SELECT trace_id, time, start_ns, start_ns + COALESCE(duration_ns, 0),
+         NULL, NULL,
+         0, 1,
+         CASE WHEN kind = 'llm' THEN 1 ELSE 0 END,
+         CASE WHEN kind = 'tool' THEN 1 ELSE 0 END,
+         CASE WHEN status = 'error' THEN 1 ELSE 0 END,
+         CASE WHEN kind IN ('llm', 'embedding') THEN input_tokens END,
+         CASE WHEN kind IN ('llm', 'embedding') THEN cache_read_tokens END,
+         CASE WHEN kind IN ('llm', 'embedding') THEN output_tokens END,
+         CASE WHEN parent_span_id IS NULL THEN own_cost END,
+         own_cost,
+         CASE WHEN ",
+    is_unpriced!(),
+    " THEN 1 ELSE 0 END
+  FROM calls
+)
+WHERE trace_id IS NOT NULL
+GROUP BY trace_id"
+);
+
+// Each cost is NULL until a ledger line names the tool as its cause. Idle tax needs the context walk.
+const TOOL_ECONOMICS: &str = "
+SELECT server, tool,
+       SUM(calls) AS calls,
+       SUM(errors) AS errors,
+       MAX(p50_duration_ns) AS p50_duration_ns,
+       MAX(p95_duration_ns) AS p95_duration_ns,
+       SUM(request_bytes) AS request_bytes,
+       SUM(response_bytes) AS response_bytes,
+       SUM(direct) AS direct,
+       SUM(context_tax) AS context_tax,
+       CAST(NULL AS DECIMAL(38,15)) AS idle_tax,
+       SUM(first_touch) AS first_touch,
+       SUM(carry) AS carry,
+       SUM(call_cost) AS call_cost,
+       SUM(lifetime_cost) AS lifetime_cost,
+       CASE WHEN SUM(calls) > SUM(errors) THEN SUM(lifetime_cost) / (SUM(calls) - SUM(errors)) END AS cost_per_success
+FROM (
+  SELECT server, tool, COUNT(*) AS calls, COUNT(*) FILTER (WHERE status = 'error') AS errors,
+         approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ns) AS p50_duration_ns,
+         approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ns) AS p95_duration_ns,
+         SUM(request_bytes) AS request_bytes, SUM(response_bytes) AS response_bytes,
+         CAST(NULL AS DECIMAL(38,15)) AS direct, CAST(NULL AS DECIMAL(38,15)) AS context_tax,
+         CAST(NULL AS DECIMAL(38,15)) AS first_touch, CAST(NULL AS DECIMAL(38,15)) AS carry,
+         CAST(NULL AS DECIMAL(38,15)) AS call_cost, CAST(NULL AS DECIMAL(38,15)) AS lifetime_cost
+  FROM calls
+  WHERE kind = 'tool'
+  GROUP BY server, tool
+  UNION ALL
+  SELECT server, tool, 0, 0, NULL, NULL, NULL, NULL,
+         SUM(effective_cost) FILTER (WHERE cause IN ('direct', 'fee')),
+         SUM(effective_cost) FILTER (WHERE cause = 'definition'),
+         SUM(effective_cost) FILTER (WHERE cause = 'result' AND touch = 'first'),
+         SUM(effective_cost) FILTER (WHERE cause = 'result' AND touch = 'carry'),
+         SUM(effective_cost) FILTER (WHERE cause = 'call'),
+         SUM(effective_cost)
+  FROM ledger
+  WHERE tool IS NOT NULL
+  GROUP BY server, tool
+)
+GROUP BY server, tool";
+
+const COVERAGE: &str = "
+SELECT dialect, service, source,
+       COUNT(*) AS records,
+       COUNT(*) FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL) AS records_with_tokens,
+       COUNT(reported_cost) AS records_with_cost,
+       MIN(time) AS first_seen,
+       MAX(time) AS last_seen
+FROM observations
+GROUP BY dialect, service, source
+UNION ALL
+SELECT CAST(NULL AS VARCHAR), service, 'span', COUNT(*), 0, 0, MIN(time), MAX(time)
+FROM spans
+WHERE NOT EXISTS (
+  SELECT 1 FROM observations
+  WHERE observations.source = 'span' AND observations.trace_id = spans.trace_id AND observations.span_id = spans.span_id
+)
+GROUP BY service";
+
+/// How far each step has come, as one row. It is about the whole lake, and names nothing in it.
+pub(crate) fn freshness(positions: &Positions) -> Result<RecordBatch> {
+    let time = |ns: i64| -> ArrayRef {
+        let us = (ns != 0).then_some(ns.div_euclid(1_000));
+        Arc::new(TimestampMicrosecondArray::from(vec![us]).with_timezone("UTC"))
+    };
+    let sequence =
+        |sequence: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![i64::try_from(sequence).unwrap_or(i64::MAX)])) };
+    Ok(RecordBatch::try_from_iter([
+        ("acknowledged_at", time(positions.acknowledged_ns)),
+        ("committed_at", time(positions.flushed_ns)),
+        ("settled_at", time(positions.settled_ns)),
+        ("acknowledged_sequence", sequence(positions.acknowledged)),
+        ("committed_sequence", sequence(positions.flushed)),
+        ("settled_sequence", sequence(positions.settled)),
+    ])?)
+}
+
+/// The price book, one row a rate; a model free of charge has one row without a rate.
+pub(crate) fn prices(book: &PriceBook) -> Result<MemTable> {
+    let listed = book.list(&PriceFilter::default());
+    let mut rows: Vec<(&PriceRow, Option<&RateRow>, Option<i64>, Option<&str>)> = Vec::with_capacity(listed.len() * 4);
+    for price in &listed {
+        if price.rates.is_empty() {
+            rows.push((price, None, None, None));
+        }
+        for rate in &price.rates {
+            rows.push((price, Some(rate), None, Some(&rate.usd)));
+            for tier in &rate.tiers {
+                rows.push((price, Some(rate), Some(tier.above_input_tokens), Some(&tier.usd)));
+            }
+        }
+    }
+    let windows: Vec<String> = rows.iter().map(|row| row.0.windows.join(" ")).collect();
+    let rows = rows.iter();
+    let mut encoder = spanledger_lake::tables::codec::Encoder::default();
+    encoder.text("provider", rows.clone().map(|row| Some(row.0.provider.as_str())));
+    encoder.text("model", rows.clone().map(|row| Some(row.0.model.as_str())));
+    encoder.text("context", rows.clone().map(|row| row.0.context.as_deref()));
+    encoder.text("bucket", rows.clone().map(|row| row.1.map(|rate| rate.bucket)));
+    encoder.text("unit", rows.clone().map(|row| row.1.map(|rate| rate.unit)));
+    encoder.int("above_input_tokens", rows.clone().map(|row| row.2));
+    encoder.money("usd", rows.clone().map(|row| row.3.and_then(FemtoUsd::parse)));
+    encoder.text("per", rows.clone().map(|row| row.1.map(|rate| rate.per.as_str())));
+    encoder.text("valid_from", rows.clone().map(|row| row.0.valid_from.as_deref()));
+    encoder.text("valid_to", rows.clone().map(|row| row.0.valid_to.as_deref()));
+    let windows: StringArray = windows
+        .iter()
+        .map(|text| Some(text.as_str()).filter(|text| !text.is_empty()))
+        .collect();
+    encoder.push("windows", true, Arc::new(windows));
+    encoder.text("price_id", rows.clone().map(|row| Some(row.0.price_id.as_str())));
+    encoder.text("source", rows.clone().map(|row| Some(row.0.source.as_str())));
+    encoder.text("version", rows.clone().map(|row| Some(row.0.version.as_str())));
+    let batch = encoder.finish();
+    MemTable::try_new(batch.schema(), vec![vec![batch]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_of_the_lake_and_every_view_is_listed() {
+        for table in Table::ALL {
+            assert!(table_names().contains(&table.name()), "{}", table.name());
+        }
+        for view in &VIEWS {
+            assert!(table_names().contains(&view.name), "{}", view.name);
+        }
+        assert_eq!(table_names().len(), Table::ALL.len() + VIEWS.len() + 2);
+    }
+}

@@ -219,7 +219,7 @@ mod tests {
             ..Limits::default()
         };
         let admission = Admission::new(&limits);
-        let zeroes = vec![0u8; 64 << 20];
+        let zeroes = vec![0u8; 16 << 20];
         let zstd = zstd::encode_all(&zeroes[..], 3).unwrap();
         for (compression, wire) in [(Compression::Gzip, gzip(&zeroes)), (Compression::Zstd, zstd)] {
             let mut reservation = admission.reserve(0).unwrap();

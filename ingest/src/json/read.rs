@@ -10,13 +10,11 @@ use std::marker::PhantomData;
 
 use base64::Engine as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::shown;
 use crate::decode::Budget;
 use crate::error::Error;
-
-/// The key under which serde_json passes numbers when some crate switches on its `arbitrary_precision`.
-const ARBITRARY_NUMBER: &str = "$serde_json::private::Number";
 
 /// A protobuf message as OTLP/JSON writes it: an object.
 pub(super) trait Message: Default {
@@ -62,7 +60,27 @@ pub(super) enum Scalar<'de> {
     Composite,
 }
 
-impl Scalar<'_> {
+impl<'de> Scalar<'de> {
+    /// Reads a value's text. serde_json's own doubles may be off by one in the last place and it fails the
+    /// whole body for 1e400; the standard library's are exact.
+    fn from_raw(raw: &'de RawValue) -> Self {
+        let text = raw.get();
+        match text.as_bytes().first() {
+            Some(b'n') => Self::Null,
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            Some(b'[' | b'{') => Self::Composite,
+            Some(b'"') if !text.contains('\\') => Self::Text(Cow::Borrowed(text.trim_matches('"'))),
+            Some(b'"') => Self::Text(Cow::Owned(serde_json::from_str(text).unwrap_or_default())),
+            _ => text
+                .parse()
+                .map(Self::Unsigned)
+                .or_else(|_| text.parse().map(Self::Signed))
+                .or_else(|_| text.parse().map(Self::Float))
+                .unwrap_or(Self::Composite),
+        }
+    }
+
     fn shown(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
@@ -155,6 +173,11 @@ impl<'b, 'r> Reader<'b, 'r> {
         map.next_value_seed(ScalarSeed)
     }
 
+    /// The value of a key that holds a number, exactly as it is written.
+    fn number<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<Scalar<'de>, A::Error> {
+        map.next_value::<&'de RawValue>().map(Scalar::from_raw)
+    }
+
     /// A string. Numbers and booleans are taken as their text.
     pub(super) fn string<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<String, A::Error> {
         let value = self.scalar(map)?;
@@ -162,12 +185,12 @@ impl<'b, 'r> Reader<'b, 'r> {
     }
 
     pub(super) fn u64<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<u64, A::Error> {
-        let value = self.scalar(map)?;
+        let value = self.number(map)?;
         Ok(self.to_u64(key, value))
     }
 
     pub(super) fn u32<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<u32, A::Error> {
-        let value = self.scalar(map)?;
+        let value = self.number(map)?;
         Ok(self
             .to_integer(key, value, "a 32-bit unsigned integer", |value| {
                 u32::try_from(value).ok()
@@ -176,7 +199,7 @@ impl<'b, 'r> Reader<'b, 'r> {
     }
 
     pub(super) fn i32<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<i32, A::Error> {
-        let value = self.scalar(map)?;
+        let value = self.number(map)?;
         Ok(self
             .to_integer(key, value, "a 32-bit integer", |value| i32::try_from(value).ok())
             .unwrap_or_default())
@@ -184,13 +207,13 @@ impl<'b, 'r> Reader<'b, 'r> {
 
     /// `None` for null.
     pub(super) fn i64<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<Option<i64>, A::Error> {
-        let value = self.scalar(map)?;
+        let value = self.number(map)?;
         Ok(self.to_integer(key, value, "a 64-bit integer", |value| i64::try_from(value).ok()))
     }
 
     /// `None` for null.
     pub(super) fn f64<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<Option<f64>, A::Error> {
-        let value = self.scalar(map)?;
+        let value = self.number(map)?;
         Ok(self.to_double(key, value))
     }
 
@@ -213,7 +236,7 @@ impl<'b, 'r> Reader<'b, 'r> {
         map: &mut A,
         by_name: fn(&str) -> Option<E>,
     ) -> Result<i32, A::Error> {
-        match self.scalar(map)? {
+        match self.number(map)? {
             Scalar::Text(text) => {
                 Ok(by_name(&text).map_or_else(|| text.trim().parse().unwrap_or_default(), Into::into))
             }
@@ -299,6 +322,7 @@ impl<'b, 'r> Reader<'b, 'r> {
     fn to_double(&mut self, key: &str, value: Scalar<'_>) -> Option<f64> {
         match &value {
             Scalar::Null => None,
+            Scalar::Float(number) if number.is_infinite() => self.wrong(key, &value, "a number"),
             Scalar::Float(value) => Some(*value),
             #[allow(
                 clippy::cast_precision_loss,
@@ -446,15 +470,8 @@ impl<'de> Visitor<'de> for ScalarSeed {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut value = Scalar::Composite;
-        while let Some(key) = map.next_key_seed(KeySeed)? {
-            if key == ARBITRARY_NUMBER {
-                value = Scalar::Text(Cow::Owned(map.next_value::<String>()?));
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(value)
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Composite)
     }
 }
 
@@ -635,9 +652,9 @@ impl<'de, T> Visitor<'de> for ScalarsSeed<'_, '_, '_, '_, 'de, T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = seq.next_element_seed(ScalarSeed)? {
+        while let Some(value) = seq.next_element::<&'de RawValue>()? {
             self.reader.charge(size_of::<T>())?;
-            values.push((self.convert)(self.reader, self.key, value));
+            values.push((self.convert)(self.reader, self.key, Scalar::from_raw(value)));
         }
         Ok(values)
     }

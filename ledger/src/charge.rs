@@ -38,10 +38,14 @@ pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
         None => unpriced_pieces(&call.usage),
     };
     // A reported zero beside a price above zero is an emitter that knows no price, not a free call.
-    let knows_no_price = |cost: FemtoUsd| cost == FemtoUsd::ZERO && rated.as_ref().is_some_and(|rated| rated.total.0 > 0);
+    let knows_no_price =
+        |cost: FemtoUsd| cost == FemtoUsd::ZERO && rated.as_ref().is_some_and(|rated| rated.total.0 > 0);
     let reported = call.reported_cost.filter(|cost| !knows_no_price(*cost));
     let effective: Vec<Option<FemtoUsd>> = match reported {
-        Some(total) => rating::scale_to(&pieces, total).iter().map(|piece| Some(piece.cost)).collect(),
+        Some(total) => rating::scale_to(&pieces, total)
+            .iter()
+            .map(|piece| Some(piece.cost))
+            .collect(),
         None => pieces.iter().map(|piece| rated.as_ref().map(|_| piece.cost)).collect(),
     };
     let price_id = rated.as_ref().map(|rated| rated.price_id.clone());
@@ -61,7 +65,13 @@ pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
     let unrated = rated.iter().flat_map(|rated| rated.unrated.iter().copied());
     lines.extend(unrated.map(|(bucket, count)| {
         let counts_tokens = bucket.counts_tokens();
-        line(call, bucket, counts_tokens.then_some(count), (!counts_tokens).then_some(count), settled_ns)
+        line(
+            call,
+            bucket,
+            counts_tokens.then_some(count),
+            (!counts_tokens).then_some(count),
+            settled_ns,
+        )
     }));
     if let Some(first) = lines.first_mut() {
         first.n_calls = 1;
@@ -69,15 +79,18 @@ pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
     for line in &mut lines {
         line.line_id = line_id(line);
     }
-    let own_cost = (reported.is_some() || rated.is_some())
-        .then(|| lines.iter().filter_map(|line| line.effective_cost).sum());
+    let own_cost =
+        (reported.is_some() || rated.is_some()).then(|| lines.iter().filter_map(|line| line.effective_cost).sum());
     Charge { lines, own_cost }
 }
 
 /// The model that is billed: the one that answered, else the one asked for.
 #[must_use]
 pub fn billed_model(call: &Call) -> Option<&str> {
-    call.model.response_model.as_deref().or(call.model.request_model.as_deref())
+    call.model
+        .response_model
+        .as_deref()
+        .or(call.model.request_model.as_deref())
 }
 
 fn rate(call: &Call, book: &PriceBook) -> Option<Rated> {
@@ -92,8 +105,14 @@ fn rate(call: &Call, book: &PriceBook) -> Option<Rated> {
         processing: call.model.processing.as_deref(),
         service_tier: call.model.service_tier.as_deref().filter(plain),
     };
-    let models = [call.model.response_model.as_deref(), call.model.request_model.as_deref()];
-    let price = models.into_iter().flatten().find_map(|model| book.resolve(&query(model)))?;
+    let models = [
+        call.model.response_model.as_deref(),
+        call.model.request_model.as_deref(),
+    ];
+    let price = models
+        .into_iter()
+        .flatten()
+        .find_map(|model| book.resolve(&query(model)))?;
     match rating::rate(&price, &call.usage) {
         Ok(rated) => Some(rated),
         Err(error) => {
@@ -107,7 +126,11 @@ fn rate(call: &Call, book: &PriceBook) -> Option<Rated> {
 fn unpriced_pieces(usage: &Usage) -> Vec<Piece> {
     let pieces = rating::split_usage(usage).unwrap_or_else(|error| {
         tracing::warn!(%error, "usage contradicts itself; its input and output are kept as they are");
-        let plain = Usage { input: usage.input, output: usage.output, ..Usage::default() };
+        let plain = Usage {
+            input: usage.input,
+            output: usage.output,
+            ..Usage::default()
+        };
         rating::split_usage(&plain).unwrap_or_default()
     });
     if pieces.is_empty() {

@@ -12,6 +12,7 @@ pub const DIALECT: Dialect = Dialect {
     name: "anthropic_sdk",
     scopes: &["com.anthropic.sdk.*"],
     services: &[],
+    input_is_exclusive: false,
     keys: &[],
     span: read_span,
     log: gen_ai::read_log,

@@ -5,7 +5,7 @@ use spanledger_model::call::CallKind;
 use spanledger_model::{Observation, Role, Usage};
 
 use super::fields::{Field, Mapping};
-use super::record::{LogRecordView, PointView, SpanView, make_inclusive};
+use super::record::{LogRecordView, PointView, SpanView};
 use super::{Dialect, names};
 use crate::value;
 
@@ -14,6 +14,7 @@ pub const DIALECT: Dialect = Dialect {
     name: "claude_code",
     scopes: &["com.anthropic.claude_code*"],
     services: &["claude-code"],
+    input_is_exclusive: true,
     keys: KEYS,
     span: read_span,
     log: read_log,
@@ -96,7 +97,6 @@ fn finish(observation: &mut Observation) {
 }
 
 fn model_call(mut observation: Observation) -> Observation {
-    make_inclusive(&mut observation.usage);
     observation.model.provider.get_or_insert_with(|| "anthropic".to_owned());
     observation.operation.get_or_insert_with(|| "chat".to_owned());
     // `mcp_server.name` on a model call names the tool whose result caused it, not the call itself.

@@ -14,6 +14,7 @@ pub const DIALECT: Dialect = Dialect {
     name: "gen_ai",
     scopes: &[],
     services: &[],
+    input_is_exclusive: false,
     keys: &[],
     span: read_span,
     log: read_log,

@@ -46,6 +46,8 @@ pub struct Dialect {
     pub scopes: &'static [&'static str],
     /// Values of `service.name` it is known by where its scope says nothing.
     pub services: &'static [&'static str],
+    /// True where its input count leaves out cached tokens. A property of the dialect, not of the provider.
+    pub input_is_exclusive: bool,
     /// Keys that mean something only in this dialect; they win over the common ones.
     pub keys: Mapping,
     /// What a span is.

@@ -14,6 +14,7 @@ pub const DIALECT: Dialect = Dialect {
     name: "openinference",
     scopes: &["openinference.instrumentation.*"],
     services: &[],
+    input_is_exclusive: false,
     keys: KEYS,
     span: read_span,
     log: gen_ai::read_log,

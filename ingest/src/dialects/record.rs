@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use spanledger_model::call::{CallKind, Dimensions, McpFields, ModelFields, Sizes, Status};
 use spanledger_model::{Observation, ObservationId, Role, Source, SpanId, TenantId, TraceId, Usage};
 
+use super::Dialect;
 use super::fields::{Field, Fields};
 use super::names;
 use crate::value;
@@ -50,7 +51,7 @@ pub struct Origin<'r> {
     /// Instrumentation scope's name.
     pub scope: &'r str,
     /// Dialect it is read by.
-    pub dialect: &'static str,
+    pub dialect: &'static Dialect,
     /// Server's clock at arrival, nanoseconds since the Unix epoch.
     pub arrived_ns: i64,
 }
@@ -222,7 +223,7 @@ fn base(
         tenant: origin.tenant.clone(),
         observation_id,
         source,
-        dialect: origin.dialect.to_owned(),
+        dialect: origin.dialect.name.to_owned(),
         scope: (!origin.scope.is_empty()).then(|| origin.scope.to_owned()),
         name: String::new(),
         arrived_ns: origin.arrived_ns,
@@ -242,7 +243,7 @@ fn base(
         tool_call_id: fields.text(Field::ToolCallId),
         mcp: mcp(fields),
         model: model(fields),
-        usage: usage(fields),
+        usage: usage(fields, origin.dialect.input_is_exclusive),
         sizes: sizes(fields),
         reported_cost: fields.money(Field::Cost),
         series: None,
@@ -352,9 +353,8 @@ fn model(fields: &Fields<'_>) -> ModelFields {
     }
 }
 
-/// Token counts, made inclusive. Counts that prove themselves exclusive (more cached than input) are
-/// summed; a dialect that is always exclusive does so itself, before this check can see it.
-fn usage(fields: &Fields<'_>) -> Usage {
+/// Token counts, made inclusive where the dialect is exclusive or the counts prove it: more cached than input.
+fn usage(fields: &Fields<'_>, input_is_exclusive: bool) -> Usage {
     let cache_write = fields.count(Field::CacheWrite);
     let cache_write_1h = fields.count(Field::CacheWrite1h);
     let cache_write_5m = match (fields.count(Field::CacheWrite5m), cache_write, cache_write_1h) {
@@ -378,22 +378,13 @@ fn usage(fields: &Fields<'_>) -> Usage {
         .cache_read
         .unwrap_or(0)
         .saturating_add(usage.cache_write().unwrap_or(0));
-    if usage.input.is_some_and(|input| cached > input) {
-        make_inclusive(&mut usage);
+    if input_is_exclusive || usage.input.is_some_and(|input| cached > input) {
+        usage.input = usage
+            .input
+            .map(|input| input.saturating_add(cached))
+            .or((cached > 0).then_some(cached));
     }
     usage
-}
-
-/// Adds cache reads and writes to an input count that excludes them.
-pub fn make_inclusive(usage: &mut Usage) {
-    let cached = usage
-        .cache_read
-        .unwrap_or(0)
-        .saturating_add(usage.cache_write().unwrap_or(0));
-    usage.input = usage
-        .input
-        .map(|input| input.saturating_add(cached))
-        .or((cached > 0).then_some(cached));
 }
 
 fn sizes(fields: &Fields<'_>) -> Sizes {

@@ -137,7 +137,7 @@ impl Batch {
                 tenant: &context.tenant,
                 resource: &resource.facts,
                 scope,
-                dialect: compiled.dialect.name,
+                dialect: compiled.dialect,
                 arrived_ns: context.arrived_ns,
             },
             record,

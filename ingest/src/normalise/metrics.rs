@@ -195,7 +195,7 @@ impl Batch {
                 tenant: &series.context.tenant,
                 resource: &series.resource.facts,
                 scope: series.scope,
-                dialect: series.compiled.dialect.name,
+                dialect: series.compiled.dialect,
                 arrived_ns: series.context.arrived_ns,
             },
             name: &series.metric.name,

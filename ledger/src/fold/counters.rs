@@ -38,7 +38,14 @@ pub(crate) fn group(index: &Index<'_>, calls: &[Group]) -> Vec<Group> {
             cells.entry((cell, time)).or_default().push(point);
         }
     }
-    cells.into_values().map(|members| Group { kind: CallKind::Llm, members, keeps_usage: true }).collect()
+    cells
+        .into_values()
+        .map(|members| Group {
+            kind: CallKind::Llm,
+            members,
+            keeps_usage: true,
+        })
+        .collect()
 }
 
 /// The newest point of a cumulative series holds all it counted since its start; the older ones repeat it.
@@ -53,7 +60,11 @@ fn is_newest(index: &Index<'_>, point: usize) -> bool {
 }
 
 fn cell(observation: &Observation, model: Option<String>) -> Cell {
-    (observation.dimensions.service.clone(), observation.dimensions.session_id.clone(), model)
+    (
+        observation.dimensions.service.clone(),
+        observation.dimensions.session_id.clone(),
+        model,
+    )
 }
 
 fn models(observation: &Observation) -> Vec<Option<String>> {

@@ -38,8 +38,14 @@ impl<'o> Index<'o> {
                 spans.entry(key).or_insert(position);
             }
         }
-        let mut index = Self { parents: vec![None; sorted.len()], observations: sorted, spans };
-        index.parents = (0..index.observations.len()).map(|position| index.find_parent(position)).collect();
+        let mut index = Self {
+            parents: vec![None; sorted.len()],
+            observations: sorted,
+            spans,
+        };
+        index.parents = (0..index.observations.len())
+            .map(|position| index.find_parent(position))
+            .collect();
         index
     }
 
@@ -108,7 +114,9 @@ impl<'o> Index<'o> {
         let trace_id = observation.trace_id?;
         let parent_span_id = observation.parent_span_id?;
         let parent = self.spans.get(&(trace_id, parent_span_id)).copied();
-        parent.filter(|parent| *parent != position).or_else(|| self.find_adopter(position))
+        parent
+            .filter(|parent| *parent != position)
+            .or_else(|| self.find_adopter(position))
     }
 
     /// The shortest span of the trace that contains the observation and may: an agent run may contain
@@ -117,7 +125,12 @@ impl<'o> Index<'o> {
         let inner = self.observations[position];
         let may_contain = |outer: &Observation| match outer.kind {
             CallKind::Agent => true,
-            kind => kind == inner.kind && inner.kind.is_mcp() && outer.span_kind != Some(2) && outer.role == spanledger_model::Role::Leaf,
+            kind => {
+                kind == inner.kind
+                    && inner.kind.is_mcp()
+                    && outer.span_kind != Some(2)
+                    && outer.role == spanledger_model::Role::Leaf
+            }
         };
         self.observations
             .iter()

@@ -26,7 +26,11 @@ pub(crate) fn group(index: &Index<'_>) -> Vec<Group> {
                 .map(|member| index.get(*member))
                 .find(|observation| observation.role == Role::Leaf)
                 .map_or(spanledger_model::CallKind::Mcp, |observation| observation.kind);
-            Group { kind, members, keeps_usage: false }
+            Group {
+                kind,
+                members,
+                keeps_usage: false,
+            }
         })
         .collect()
 }
@@ -37,7 +41,9 @@ fn join_by_tool_call_id(index: &Index<'_>, hops: &[usize], sets: &mut Sets) {
     let mut by_trace: HashMap<(&str, spanledger_model::TraceId), usize> = HashMap::new();
     for hop in hops {
         let observation = index.get(*hop);
-        let Some(id) = observation.tool_call_id.as_deref() else { continue };
+        let Some(id) = observation.tool_call_id.as_deref() else {
+            continue;
+        };
         if let Some(session) = observation.dimensions.session_id.as_deref() {
             let first = *by_id.entry((id, session)).or_insert(*hop);
             sets.join(first, *hop);
@@ -51,7 +57,9 @@ fn join_by_tool_call_id(index: &Index<'_>, hops: &[usize], sets: &mut Sets) {
 
 fn join_by_ancestry(index: &Index<'_>, hops: &[usize], sets: &mut Sets) {
     for hop in hops.iter().filter(|hop| index.get(**hop).span_kind.is_some()) {
-        let above = index.ancestors(*hop).find(|ancestor| index.get(*ancestor).kind.is_mcp());
+        let above = index
+            .ancestors(*hop)
+            .find(|ancestor| index.get(*ancestor).kind.is_mcp());
         if let Some(above) = above.filter(|above| are_hops_of_one_call(index.get(*above), index.get(*hop))) {
             sets.join(above, *hop);
         }

@@ -26,7 +26,10 @@ const INHERITED: [(Get, Set); 6] = [
     (|dimensions| &dimensions.user_id, |dimensions| &mut dimensions.user_id),
     (|dimensions| &dimensions.agent, |dimensions| &mut dimensions.agent),
     (|dimensions| &dimensions.client, |dimensions| &mut dimensions.client),
-    (|dimensions| &dimensions.session_id, |dimensions| &mut dimensions.session_id),
+    (
+        |dimensions| &dimensions.session_id,
+        |dimensions| &mut dimensions.session_id,
+    ),
 ];
 
 /// What whole traces agree on.
@@ -48,7 +51,9 @@ impl Inheritance {
             let Some(trace_id) = observation.trace_id else { continue };
             let agreements = traces.entry(trace_id).or_default();
             for ((get, _), agreement) in INHERITED.iter().zip(agreements) {
-                let Some(value) = get(&observation.dimensions) else { continue };
+                let Some(value) = get(&observation.dimensions) else {
+                    continue;
+                };
                 *agreement = match std::mem::take(agreement) {
                     Agreement::Unsaid => Agreement::On(value.clone()),
                     Agreement::On(agreed) if agreed == *value => Agreement::On(agreed),
@@ -66,16 +71,18 @@ impl Inheritance {
             }
             let from_above = || {
                 members.iter().find_map(|member| {
-                    index.ancestors(*member).find_map(|ancestor| get(&index.get(ancestor).dimensions).clone())
+                    index
+                        .ancestors(*member)
+                        .find_map(|ancestor| get(&index.get(ancestor).dimensions).clone())
                 })
             };
             let from_trace = || {
-                members.iter().find_map(|member| {
-                    match self.0.get(&index.get(*member).trace_id?)?.get(slot)? {
+                members
+                    .iter()
+                    .find_map(|member| match self.0.get(&index.get(*member).trace_id?)?.get(slot)? {
                         Agreement::On(value) => Some(value.clone()),
                         _ => None,
-                    }
-                })
+                    })
             };
             *set(dimensions) = from_above().or_else(from_trace);
         }
@@ -104,24 +111,41 @@ pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance)
     let span = records.iter().find(|record| record.span_kind.is_some()).copied();
     Some(Call {
         tenant: outer.tenant.clone(),
-        call_id: CallId(hash_parts(&[b"call", group.kind.as_str().as_bytes(), outer.observation_id.as_bytes()])),
+        call_id: CallId(hash_parts(&[
+            b"call",
+            group.kind.as_str().as_bytes(),
+            outer.observation_id.as_bytes(),
+        ])),
         kind: group.kind,
         operation: records.iter().find_map(|record| record.operation.clone()),
         start_ns: outer.start_ns,
         duration_ns: outer.duration_ns,
         dialects: dialects.join(","),
         observation_ids,
-        hops: i32::try_from(records.iter().filter(|record| record.span_kind.is_some()).count().max(1)).unwrap_or(i32::MAX),
+        hops: i32::try_from(
+            records
+                .iter()
+                .filter(|record| record.span_kind.is_some())
+                .count()
+                .max(1),
+        )
+        .unwrap_or(i32::MAX),
         status,
         error_type: (status == Status::Error)
             .then(|| records.iter().find_map(|record| record.error_type.clone()))
             .flatten(),
         dimensions,
-        trace_id: outer.trace_id.or_else(|| records.iter().find_map(|record| record.trace_id)),
+        trace_id: outer
+            .trace_id
+            .or_else(|| records.iter().find_map(|record| record.trace_id)),
         span_id: span.map_or(outer.span_id, |span| span.span_id),
         parent_span_id: span.and_then(|span| span.parent_span_id),
         mcp: mcp(group.kind, &records),
-        model: if group.kind.uses_a_model() || is_counter { model(&records) } else { ModelFields::default() },
+        model: if group.kind.uses_a_model() || is_counter {
+            model(&records)
+        } else {
+            ModelFields::default()
+        },
         usage,
         sizes: sizes(&records),
         reported_cost: group.keeps_usage.then(|| reported_cost(&records)).flatten(),
@@ -132,7 +156,10 @@ pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance)
 
 const ALL_DIMENSIONS: [(Get, Set); 8] = [
     (|dimensions| &dimensions.service, |dimensions| &mut dimensions.service),
-    (|dimensions| &dimensions.environment, |dimensions| &mut dimensions.environment),
+    (
+        |dimensions| &dimensions.environment,
+        |dimensions| &mut dimensions.environment,
+    ),
     INHERITED[0],
     INHERITED[1],
     INHERITED[2],
@@ -149,9 +176,20 @@ fn ranked(index: &Index<'_>, group: &Group) -> Vec<usize> {
         let record = index.get(*member);
         let has_no_span = record.span_kind.is_none();
         let is_detail = record.role == Role::Detail;
-        let detail = std::cmp::Reverse(if group.kind.uses_a_model() { record.usage.detail() } else { 0 });
+        let detail = std::cmp::Reverse(if group.kind.uses_a_model() {
+            record.usage.detail()
+        } else {
+            0
+        });
         let duration = std::cmp::Reverse(record.duration_ns.unwrap_or(0));
-        (is_detail, has_no_span, detail, duration, record.start_ns, record.observation_id)
+        (
+            is_detail,
+            has_no_span,
+            detail,
+            duration,
+            record.start_ns,
+            record.observation_id,
+        )
     });
     members
 }
@@ -163,13 +201,21 @@ fn usage(group: &Group, records: &[&Observation]) -> Usage {
         return Usage::default();
     }
     if records.iter().any(|record| record.source == Source::Metric) {
-        return records.iter().fold(Usage::default(), |sum, record| add(&sum, &record.usage));
+        return records
+            .iter()
+            .fold(Usage::default(), |sum, record| add(&sum, &record.usage));
     }
     let mut detailed: Vec<&&Observation> = records.iter().collect();
     detailed.sort_by_key(|record| {
-        (!record.usage.is_chargeable(), std::cmp::Reverse(record.usage.detail()), record.observation_id)
+        (
+            !record.usage.is_chargeable(),
+            std::cmp::Reverse(record.usage.detail()),
+            record.observation_id,
+        )
     });
-    detailed.iter().fold(Usage::default(), |usage, record| fill(&usage, &record.usage))
+    detailed
+        .iter()
+        .fold(Usage::default(), |usage, record| fill(&usage, &record.usage))
 }
 
 /// Fills gaps, but takes a cache write whole or not at all: a split and an unsplit count do not mix.
@@ -208,7 +254,9 @@ fn reported_cost(records: &[&Observation]) -> Option<FemtoUsd> {
         return (!costs.is_empty()).then(|| costs.into_iter().sum());
     }
     let of = |source: Source| records.iter().filter(move |record| record.source == source);
-    of(Source::Log).chain(of(Source::Span)).find_map(|record| record.reported_cost)
+    of(Source::Log)
+        .chain(of(Source::Span))
+        .find_map(|record| record.reported_cost)
 }
 
 /// MCP fields: names from the innermost server, which is where the tool is; the rest from whoever has it.

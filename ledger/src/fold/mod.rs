@@ -59,15 +59,24 @@ pub fn fold(observations: &[Observation]) -> Folded {
         .collect();
     built.sort_by(|a, b| (a.0.start_ns, a.0.call_id).cmp(&(b.0.start_ns, b.0.call_id)));
     let parents = parents(&index, &built);
-    Folded { calls: built.into_iter().map(|(call, _)| call).collect(), parents }
+    Folded {
+        calls: built.into_iter().map(|(call, _)| call).collect(),
+        parents,
+    }
 }
 
 /// Agent runs: a frame around calls. Usage it repeats is dropped; usage that no descendant reports is the
 /// only record there is of calls the host left out, and is charged as one.
 fn agent_runs(index: &Index<'_>, groups: &[Group]) -> Vec<Group> {
     let mut charged = vec![false; index.len()];
-    for group in groups.iter().filter(|group| group.kind.uses_a_model() && group.keeps_usage) {
-        let has_usage = group.members.iter().any(|member| index.get(*member).usage.is_chargeable());
+    for group in groups
+        .iter()
+        .filter(|group| group.kind.uses_a_model() && group.keeps_usage)
+    {
+        let has_usage = group
+            .members
+            .iter()
+            .any(|member| index.get(*member).usage.is_chargeable());
         for member in group.members.iter().filter(|_| has_usage) {
             charged[*member] = true;
         }
@@ -82,7 +91,11 @@ fn agent_runs(index: &Index<'_>, groups: &[Group]) -> Vec<Group> {
             && !index.all().any(|other| charged[other] && index.is_within(other, frame))
             && !frames_below_report(index, frame);
         let kind = if is_lone { CallKind::Llm } else { CallKind::Agent };
-        runs.push(Group { kind, members: vec![frame], keeps_usage: is_lone });
+        runs.push(Group {
+            kind,
+            members: vec![frame],
+            keeps_usage: is_lone,
+        });
     }
     runs
 }
@@ -109,11 +122,16 @@ fn parents(index: &Index<'_>, built: &[(Call, Group)]) -> Vec<Option<usize>> {
         group.members.iter().find_map(|member| {
             let of_log = index.host_span(*member).into_iter();
             let candidates = of_log.chain(index.ancestors(*member));
-            candidates.filter_map(|ancestor| owner[ancestor]).find(|other| *other != position)
+            candidates
+                .filter_map(|ancestor| owner[ancestor])
+                .find(|other| *other != position)
         })
     };
-    let mut parents: Vec<Option<usize>> =
-        built.iter().enumerate().map(|(position, (_, group))| parent_of(position, group)).collect();
+    let mut parents: Vec<Option<usize>> = built
+        .iter()
+        .enumerate()
+        .map(|(position, (_, group))| parent_of(position, group))
+        .collect();
     break_cycles(&mut parents);
     parents
 }

@@ -26,7 +26,11 @@ pub(crate) fn group(index: &Index<'_>) -> Vec<Group> {
         .map(|members| {
             let is_llm = members.iter().any(|member| index.get(*member).kind == CallKind::Llm);
             let kind = if is_llm { CallKind::Llm } else { CallKind::Embedding };
-            Group { kind, members, keeps_usage: true }
+            Group {
+                kind,
+                members,
+                keeps_usage: true,
+            }
         })
         .collect()
 }
@@ -118,7 +122,10 @@ fn contains_loosely(a: &Observation, b: &Observation) -> bool {
 /// The model call a record ran directly within: nothing but model calls in between, for a call below a tool
 /// or an agent is one of its own.
 fn model_ancestor(index: &Index<'_>, position: usize) -> Option<usize> {
-    index.ancestors(position).next().filter(|ancestor| is_leaf(index.get(*ancestor)))
+    index
+        .ancestors(position)
+        .next()
+        .filter(|ancestor| is_leaf(index.get(*ancestor)))
 }
 
 /// Parents: one without counts over one reporting child is the same call; one over several children, or
@@ -138,8 +145,11 @@ fn join_or_demote_parents(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) 
     let mut parents: Vec<_> = children.into_iter().collect();
     parents.sort_unstable();
     for (parent, children) in parents {
-        let reporting: Vec<usize> =
-            children.iter().copied().filter(|child| index.get(*child).usage.is_chargeable()).collect();
+        let reporting: Vec<usize> = children
+            .iter()
+            .copied()
+            .filter(|child| index.get(*child).usage.is_chargeable())
+            .collect();
         let mut reporting_calls: Vec<usize> = reporting.iter().map(|child| sets.find(*child)).collect();
         reporting_calls.sort_unstable();
         reporting_calls.dedup();

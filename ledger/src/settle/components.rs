@@ -89,7 +89,9 @@ impl Components {
         for other in joined.into_iter().skip(1) {
             self.absorb(home, other);
         }
-        let Some(component) = self.slots[home].as_mut() else { return };
+        let Some(component) = self.slots[home].as_mut() else {
+            return;
+        };
         for key in keys {
             if self.by_key.insert(key, home).is_none() {
                 component.keys.push(key);
@@ -104,8 +106,13 @@ impl Components {
     /// Attaches a call that stands in the lake to the component of its observations. False where none of
     /// them is known.
     pub fn attach_call(&mut self, call: Call) -> bool {
-        let home = call.observation_ids.iter().find_map(|id| self.by_observation.get(id).copied());
-        let Some(component) = home.and_then(|home| self.slots[home].as_mut()) else { return false };
+        let home = call
+            .observation_ids
+            .iter()
+            .find_map(|id| self.by_observation.get(id).copied());
+        let Some(component) = home.and_then(|home| self.slots[home].as_mut()) else {
+            return false;
+        };
         component.calls.insert(call.call_id, call);
         true
     }
@@ -131,7 +138,10 @@ impl Components {
             let by_trace = line.trace_id.map(|id| hash_parts(&[tenant, b"trace", id.as_bytes()]));
             let session = line.dimensions.session_id.as_deref();
             let by_session = session.map(|id| hash_parts(&[tenant, b"session", id.as_bytes()]));
-            let home = [by_trace, by_session].into_iter().flatten().find_map(|key| self.by_key.get(&key).copied());
+            let home = [by_trace, by_session]
+                .into_iter()
+                .flatten()
+                .find_map(|key| self.by_key.get(&key).copied());
             if let Some(component) = home.and_then(|home| self.slots[home].as_mut()) {
                 component.lines.insert(call_id, lines);
             }
@@ -152,7 +162,12 @@ impl Components {
     /// The lowest floor of the components that wait.
     #[must_use]
     pub fn lowest_floor(&self) -> Option<Position> {
-        self.slots.iter().flatten().filter_map(|component| component.dirty).map(|dirty| dirty.floor).min()
+        self.slots
+            .iter()
+            .flatten()
+            .filter_map(|component| component.dirty)
+            .map(|dirty| dirty.floor)
+            .min()
     }
 
     /// A component.
@@ -178,7 +193,9 @@ impl Components {
         for observation in &taken.observations {
             self.by_observation.insert(observation.observation_id, home);
         }
-        let Some(component) = self.slots[home].as_mut() else { return };
+        let Some(component) = self.slots[home].as_mut() else {
+            return;
+        };
         component.keys.extend(taken.keys);
         component.observations.extend(taken.observations);
         component.calls.extend(taken.calls);

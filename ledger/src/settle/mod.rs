@@ -53,7 +53,12 @@ pub struct SettleOptions {
 
 impl Default for SettleOptions {
     fn default() -> Self {
-        Self { quiet_ms: 2_000, wait_max_ms: 8_000, tick_ms: 500, observations_max: 1_000_000 }
+        Self {
+            quiet_ms: 2_000,
+            wait_max_ms: 8_000,
+            tick_ms: 500,
+            observations_max: 1_000_000,
+        }
     }
 }
 
@@ -116,7 +121,12 @@ impl Settler {
 
     async fn order(&self, order: fn(oneshot::Sender<Result<SettleReport>>) -> Order) -> Result<SettleReport> {
         let (reply, answer) = oneshot::channel();
-        let stopped = || Error::new(crate::error::ErrorKind::Busy, "settlement has stopped; restart the server");
+        let stopped = || {
+            Error::new(
+                crate::error::ErrorKind::Busy,
+                "settlement has stopped; restart the server",
+            )
+        };
         self.orders.send(order(reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
@@ -175,7 +185,10 @@ impl Worker {
             options,
             components: Components::default(),
             reader: Reader::default(),
-            read: Position { sequence: 0, mark: committed_mark },
+            read: Position {
+                sequence: 0,
+                mark: committed_mark,
+            },
             committed_mark,
             since: committed_mark.saturating_sub(MARK_SLACK_NS),
             // What was flushed before the process started is looked at once, whether or not more comes.
@@ -203,7 +216,10 @@ impl Worker {
             tracing::error!(%error, "settlement failed and will be tried again");
             self.forget();
             self.since = self.committed_mark.saturating_sub(MARK_SLACK_NS);
-            self.read = Position { sequence: self.lake.positions().settled, mark: self.committed_mark };
+            self.read = Position {
+                sequence: self.lake.positions().settled,
+                mark: self.committed_mark,
+            };
             self.must_retry = true;
         }
     }
@@ -215,25 +231,41 @@ impl Worker {
 
     /// One pass: read what is new, settle what is due.
     async fn pass(&mut self, is_forced: bool) -> Result<SettleReport> {
-        if self.components.n_observations() > self.options.observations_max && self.components.lowest_floor().is_none() {
+        if self.components.n_observations() > self.options.observations_max && self.components.lowest_floor().is_none()
+        {
             self.forget();
             self.since = self.read.mark.saturating_sub(MARK_SLACK_NS);
         }
         let flushed = self.lake.positions().flushed;
         let now_ns = self.clock.now_ns();
-        let dirty = Dirty { floor: self.read, since_ns: now_ns, last_ns: now_ns };
-        let newest = self.reader.read_new(&self.lake, &mut self.components, self.since, dirty).await?;
-        self.read = Position { sequence: flushed, mark: self.read.mark.max(newest.unwrap_or(0)) };
+        let dirty = Dirty {
+            floor: self.read,
+            since_ns: now_ns,
+            last_ns: now_ns,
+        };
+        let newest = self
+            .reader
+            .read_new(&self.lake, &mut self.components, self.since, dirty)
+            .await?;
+        self.read = Position {
+            sequence: flushed,
+            mark: self.read.mark.max(newest.unwrap_or(0)),
+        };
         let quiet_ns = self.options.quiet_ms * 1_000_000;
         let wait_max_ns = self.options.wait_max_ms * 1_000_000;
-        let due = self.components.due(|dirty| {
-            is_forced || now_ns - dirty.last_ns >= quiet_ns || now_ns - dirty.since_ns >= wait_max_ns
-        });
-        let mut report = SettleReport { n_components: due.len() as u64, ..SettleReport::default() };
+        let due = self
+            .components
+            .due(|dirty| is_forced || now_ns - dirty.last_ns >= quiet_ns || now_ns - dirty.since_ns >= wait_max_ns);
+        let mut report = SettleReport {
+            n_components: due.len() as u64,
+            ..SettleReport::default()
+        };
         let mut plan = Plan::default();
         let mut settled: Vec<(usize, Desired)> = Vec::with_capacity(due.len());
         for id in due {
-            let Some(component) = self.components.get(id) else { continue };
+            let Some(component) = self.components.get(id) else {
+                continue;
+            };
             let desired = plan::desired(component, &self.book, now_ns);
             plan.extend(plan::difference(component, &desired, now_ns));
             settled.push((id, desired));
@@ -258,7 +290,11 @@ impl Worker {
     /// How far everything will be settled once the given components are.
     fn floor_without(&self, settled: &[(usize, Desired)]) -> Position {
         let done: HashSet<usize> = settled.iter().map(|(id, _)| *id).collect();
-        let waiting = self.components.due(|_| true).into_iter().filter(|id| !done.contains(id));
+        let waiting = self
+            .components
+            .due(|_| true)
+            .into_iter()
+            .filter(|id| !done.contains(id));
         waiting
             .filter_map(|id| self.components.get(id)?.dirty.map(|dirty| dirty.floor))
             .min()
@@ -297,7 +333,12 @@ impl Worker {
             if !plan.calls.is_empty() {
                 adds.push(calls::to_batch(&plan.calls));
             }
-            let commit = Commit { adds, removes, txn: txn.clone(), operation: "SETTLE" };
+            let commit = Commit {
+                adds,
+                removes,
+                txn: txn.clone(),
+                operation: "SETTLE",
+            };
             match self.lake.commit(Table::Calls, commit).await {
                 Ok(_) => return Ok(()),
                 // Compaction replaced a file in between: find the rows again.
@@ -313,14 +354,26 @@ impl Worker {
     async fn without_outdated(&self, outdated: &[Call]) -> Result<(Vec<arrow::array::RecordBatch>, Vec<String>)> {
         let mut by_day: BTreeMap<(TenantId, i32), HashSet<CallId>> = BTreeMap::new();
         for call in outdated {
-            by_day.entry((call.tenant.clone(), day_of(call.start_ns))).or_default().insert(call.call_id);
+            by_day
+                .entry((call.tenant.clone(), day_of(call.start_ns)))
+                .or_default()
+                .insert(call.call_id);
         }
         let (mut adds, mut removes) = (Vec::new(), Vec::new());
         for ((tenant, day), call_ids) in by_day {
             for file in reader::files_with_calls(&self.lake, &tenant, day, &call_ids).await? {
                 let mut kept = Vec::new();
-                for batch in self.lake.read_file(Table::Calls, &file, None).await.map_err(from_lake)? {
-                    kept.extend(calls::from_batch(&batch).into_iter().filter(|call| !call_ids.contains(&call.call_id)));
+                for batch in self
+                    .lake
+                    .read_file(Table::Calls, &file, None)
+                    .await
+                    .map_err(from_lake)?
+                {
+                    kept.extend(
+                        calls::from_batch(&batch)
+                            .into_iter()
+                            .filter(|call| !call_ids.contains(&call.call_id)),
+                    );
                 }
                 if !kept.is_empty() {
                     adds.push(calls::to_batch(&kept));

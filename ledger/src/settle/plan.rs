@@ -95,7 +95,11 @@ pub fn difference(component: &Component, desired: &Desired, settled_ns: i64) -> 
         }
     }
     plan.outdated.extend(
-        component.calls.iter().filter(|(call_id, _)| !desired.calls.contains_key(call_id)).map(|(_, call)| call.clone()),
+        component
+            .calls
+            .iter()
+            .filter(|(call_id, _)| !desired.calls.contains_key(call_id))
+            .map(|(_, call)| call.clone()),
     );
     let empty = Vec::new();
     let mut call_ids: Vec<&CallId> = desired.lines.keys().chain(component.lines.keys()).collect();
@@ -117,7 +121,9 @@ fn line_changes(wanted: &[LedgerLine], actual: &[LedgerLine], settled_ns: i64) -
     }
     let mut changes = Vec::new();
     for line in actual {
-        let is_kept = missing.get_mut(&content_of(line)).is_some_and(|same| same.pop().is_some());
+        let is_kept = missing
+            .get_mut(&content_of(line))
+            .is_some_and(|same| same.pop().is_some());
         if !is_kept {
             changes.push(reversal_of(line, settled_ns));
         }
@@ -133,7 +139,10 @@ pub fn in_force(lines: Vec<LedgerLine>) -> Vec<LedgerLine> {
     for line in lines.iter().filter(|line| line.line_kind == LineKind::Reversal) {
         *reversed.entry(content_of(line)).or_default() += 1;
     }
-    let mut charges: Vec<LedgerLine> = lines.into_iter().filter(|line| line.line_kind == LineKind::Charge).collect();
+    let mut charges: Vec<LedgerLine> = lines
+        .into_iter()
+        .filter(|line| line.line_kind == LineKind::Charge)
+        .collect();
     charges.sort_by_key(|line| line.settled_ns);
     charges.retain(|line| match reversed.get_mut(&content_of(line)) {
         Some(count) if *count > 0 => {

@@ -50,7 +50,8 @@ impl Reader {
         let snapshot = lake.snapshot(Table::Observations).map_err(from_lake)?;
         let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
         self.read.retain(|path| live.contains(path.as_str()));
-        let is_new = |file: &&DataFile| !self.read.contains(&file.path) && mark_of(&file.path).is_none_or(|mark| mark > since);
+        let is_new =
+            |file: &&DataFile| !self.read.contains(&file.path) && mark_of(&file.path).is_none_or(|mark| mark > since);
         let new: Vec<DataFile> = snapshot.files.iter().filter(is_new).cloned().collect();
         let newest = new.iter().filter_map(|file| mark_of(&file.path)).max();
         let mut days: BTreeSet<TenantDay> = BTreeSet::new();
@@ -83,7 +84,11 @@ impl Reader {
         file: &DataFile,
         dirty: Option<Dirty>,
     ) -> Result<()> {
-        for batch in lake.read_file(Table::Observations, file, None).await.map_err(from_lake)? {
+        for batch in lake
+            .read_file(Table::Observations, file, None)
+            .await
+            .map_err(from_lake)?
+        {
             for observation in observations::from_batch(&batch) {
                 components.add(observation, dirty);
             }
@@ -117,7 +122,10 @@ async fn load_settled(lake: &Lake, components: &mut Components, days: &BTreeSet<
             }
         }
     }
-    let in_force = by_call.into_iter().map(|(call_id, lines)| (call_id, in_force(lines))).collect();
+    let in_force = by_call
+        .into_iter()
+        .map(|(call_id, lines)| (call_id, in_force(lines)))
+        .collect();
     let orphans = components.attach_lines(in_force);
     let n_orphans = orphans.values().filter(|lines| !lines.is_empty()).count();
     if n_orphans > 0 {
@@ -130,7 +138,12 @@ async fn load_settled(lake: &Lake, components: &mut Components, days: &BTreeSet<
 
 fn files_of(lake: &Lake, table: Table, days: &BTreeSet<TenantDay>) -> Result<Vec<DataFile>> {
     let snapshot = lake.snapshot(table).map_err(from_lake)?;
-    Ok(snapshot.files.iter().filter(|file| days.contains(&(file.tenant.clone(), file.day))).cloned().collect())
+    Ok(snapshot
+        .files
+        .iter()
+        .filter(|file| days.contains(&(file.tenant.clone(), file.day)))
+        .cloned()
+        .collect())
 }
 
 /// The files of a tenant's day in `calls` that hold any of these calls.
@@ -146,11 +159,17 @@ pub async fn files_with_calls(
     let days = BTreeSet::from([(tenant.as_str().to_owned(), day)]);
     let mut found = Vec::new();
     for file in files_of(lake, Table::Calls, &days)? {
-        let batches = lake.read_file(Table::Calls, &file, Some(&["call_id"])).await.map_err(from_lake)?;
+        let batches = lake
+            .read_file(Table::Calls, &file, Some(&["call_id"]))
+            .await
+            .map_err(from_lake)?;
         let holds = batches.iter().any(|batch| {
             let ids = spanledger_lake::tables::codec::Decoder::new(batch).id("call_id");
-            (0..batch.num_rows())
-                .any(|row| ids.get(row).and_then(CallId::from_slice).is_some_and(|id| call_ids.contains(&id)))
+            (0..batch.num_rows()).any(|row| {
+                ids.get(row)
+                    .and_then(CallId::from_slice)
+                    .is_some_and(|id| call_ids.contains(&id))
+            })
         });
         if holds {
             found.push(file);

@@ -1,0 +1,257 @@
+//! Settlement against a real lake: late, repeated and corrected records, restarts, rebuilds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use spanledger_lake::tables::{Table, calls, ledger_lines, observations};
+use spanledger_lake::{Lake, LakeOptions, Replay, TableRows, WalRecord};
+use spanledger_model::call::{Dimensions, McpFields, ModelFields, Sizes};
+use spanledger_model::clock::SystemClock;
+use spanledger_model::{
+    Call, CallKind, FemtoUsd, LedgerLine, LineKind, Observation, ObservationId, Role, Source, SpanId, Status, TenantId,
+    TraceId, Usage,
+};
+
+use super::{SettleOptions, Settler};
+use crate::prices::PriceBook;
+
+#[derive(Debug)]
+struct NothingToReplay;
+
+impl Replay for NothingToReplay {
+    fn rows(&self, _record: &WalRecord) -> spanledger_lake::Result<TableRows> {
+        Ok(Vec::new())
+    }
+}
+
+async fn open(folder: &Path) -> Lake {
+    let options = LakeOptions {
+        data_dir: folder.to_path_buf(),
+        ..LakeOptions::default()
+    };
+    Lake::open(options, Arc::new(SystemClock), &NothingToReplay)
+        .await
+        .unwrap()
+}
+
+/// Settles only when told to.
+fn settler(lake: &Lake) -> Settler {
+    let options = SettleOptions {
+        quiet_ms: i64::MAX / 2_000_000,
+        wait_max_ms: i64::MAX / 2_000_000,
+        ..SettleOptions::default()
+    };
+    Settler::spawn(
+        lake.clone(),
+        PriceBook::embedded().unwrap(),
+        Arc::new(SystemClock),
+        options,
+    )
+}
+
+async fn append(lake: &Lake, rows: &[Observation]) {
+    let record = WalRecord {
+        kind: 1,
+        tenant: TenantId::from_credential("default"),
+        arrived_ns: 1,
+        payload: Bytes::from(format!("{rows:?}")),
+    };
+    lake.append_batch(record, vec![(Table::Observations, observations::to_batch(rows))])
+        .await
+        .unwrap();
+}
+
+async fn stored_calls(lake: &Lake) -> Vec<Call> {
+    let mut stored = Vec::new();
+    for file in lake.snapshot(Table::Calls).unwrap().files.iter() {
+        for batch in lake.read_file(Table::Calls, file, None).await.unwrap() {
+            stored.extend(calls::from_batch(&batch));
+        }
+    }
+    stored.sort_by_key(|call| (call.start_ns, call.call_id));
+    stored
+}
+
+async fn stored_lines(lake: &Lake) -> Vec<LedgerLine> {
+    let mut stored = Vec::new();
+    for file in lake.snapshot(Table::Ledger).unwrap().files.iter() {
+        for batch in lake.read_file(Table::Ledger, file, None).await.unwrap() {
+            stored.extend(ledger_lines::from_batch(&batch));
+        }
+    }
+    stored
+}
+
+fn cost(lines: &[LedgerLine]) -> FemtoUsd {
+    lines.iter().filter_map(|line| line.effective_cost).sum()
+}
+
+fn tokens(lines: &[LedgerLine]) -> i64 {
+    lines.iter().filter_map(|line| line.tokens).sum()
+}
+
+fn model_call(id: u8, input: i64, output: i64) -> Observation {
+    Observation {
+        tenant: TenantId::from_credential("default"),
+        observation_id: ObservationId([id; 16]),
+        source: Source::Span,
+        dialect: "gen_ai".into(),
+        scope: Some("agent".into()),
+        name: "chat".into(),
+        arrived_ns: 1,
+        role: Role::Leaf,
+        kind: CallKind::Llm,
+        operation: Some("chat".into()),
+        start_ns: 1_795_000_000_000_000_000 + i64::from(id) * 1_000_000_000,
+        duration_ns: Some(500_000_000),
+        status: Status::Ok,
+        error_type: None,
+        dimensions: Dimensions {
+            team: Some("payments".into()),
+            ..Dimensions::default()
+        },
+        turn_id: None,
+        trace_id: Some(TraceId([9; 16])),
+        span_id: Some(SpanId([id; 8])),
+        parent_span_id: None,
+        span_kind: Some(3),
+        tool_call_id: None,
+        mcp: McpFields::default(),
+        model: ModelFields {
+            provider: Some("anthropic".into()),
+            request_model: Some("claude-sonnet-4-5".into()),
+            response_id: Some(format!("msg_{id}")),
+            ..ModelFields::default()
+        },
+        usage: Usage {
+            input: Some(input),
+            output: Some(output),
+            ..Usage::default()
+        },
+        sizes: Sizes::default(),
+        reported_cost: None,
+        series: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_priced_and_its_lines_sum_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let settler = settler(&lake);
+    append(&lake, &[model_call(1, 1_000_000, 1_000)]).await;
+    settler.settle_now().await.unwrap();
+    let stored = stored_calls(&lake).await;
+    let lines = stored_lines(&lake).await;
+    // claude-sonnet-4-5: above 200,000 input tokens 6 USD in and 22.5 USD out per million.
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].own_cost, Some(cost(&lines)));
+    assert_eq!(cost(&lines).to_string(), "6.0225");
+    assert_eq!(tokens(&lines), 1_001_000);
+    assert_eq!(lines.iter().map(|line| line.n_calls).sum::<i64>(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_model_is_unpriced_never_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let settler = settler(&lake);
+    let mut unknown = model_call(1, 700, 30);
+    unknown.model.request_model = Some("acme-internal-7b".into());
+    unknown.model.provider = Some("acme".into());
+    append(&lake, &[unknown]).await;
+    settler.settle_now().await.unwrap();
+    let lines = stored_lines(&lake).await;
+    assert_eq!(stored_calls(&lake).await[0].own_cost, None);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.effective_cost.is_none() && line.list_cost.is_none())
+    );
+    assert_eq!(tokens(&lines), 730);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_record_revises_the_call_and_reverses_its_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let settler = settler(&lake);
+    let span = model_call(1, 1_000, 100);
+    append(&lake, std::slice::from_ref(&span)).await;
+    settler.settle_now().await.unwrap();
+    let before = stored_calls(&lake).await;
+    // The event of the same call knows the cost.
+    let mut event = model_call(2, 1_000, 100);
+    event.source = Source::Log;
+    event.span_kind = None;
+    event.start_ns = span.start_ns;
+    event.model.response_id.clone_from(&span.model.response_id);
+    event.reported_cost = FemtoUsd::parse("0.005");
+    append(&lake, &[event]).await;
+    let report = settler.settle_now().await.unwrap();
+    let stored = stored_calls(&lake).await;
+    let lines = stored_lines(&lake).await;
+    assert_eq!(report.n_calls_outdated, 1);
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].call_id, before[0].call_id, "a call keeps its identity");
+    assert_eq!(stored[0].own_cost, FemtoUsd::parse("0.005"));
+    assert_eq!(cost(&lines).to_string(), "0.005");
+    assert_eq!(tokens(&lines), 1_100);
+    assert!(lines.iter().any(|line| line.line_kind == LineKind::Reversal));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_again_after_a_restart_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let rows: Vec<Observation> = (1..=20).map(|id| model_call(id, 1_000 * i64::from(id), 10)).collect();
+    append(&lake, &rows[..12]).await;
+    settler(&lake).settle_now().await.unwrap();
+    append(&lake, &rows[8..]).await;
+    settler(&lake).settle_now().await.unwrap();
+    let (calls, lines) = (stored_calls(&lake).await, stored_lines(&lake).await);
+    assert_eq!(calls.len(), 20);
+    assert_eq!(tokens(&lines), (1..=20).map(|id| 1_000 * id + 10).sum::<i64>());
+    lake.shutdown().await.unwrap();
+    let lake = open(folder.path()).await;
+    let again = settler(&lake);
+    let report = again.settle_now().await.unwrap();
+    assert_eq!((report.n_calls_written, report.n_lines), (0, 0));
+    let report = again.rebuild().await.unwrap();
+    assert_eq!(
+        (report.n_calls_written, report.n_calls_outdated, report.n_lines),
+        (0, 0, 0)
+    );
+    assert_eq!(stored_calls(&lake).await, calls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_ledger_and_calls_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    append(&lake, &[model_call(1, 1_000, 100)]).await;
+    settler(&lake).settle_now().await.unwrap();
+    let lines = stored_lines(&lake).await;
+    // What the crash left undone: the calls' commit. Its file is taken out again.
+    let removes = lake
+        .snapshot(Table::Calls)
+        .unwrap()
+        .files
+        .iter()
+        .map(|file| file.path.clone())
+        .collect();
+    let commit = spanledger_lake::Commit {
+        adds: Vec::new(),
+        removes,
+        txn: None,
+        operation: "TEST",
+    };
+    lake.commit(Table::Calls, commit).await.unwrap();
+    let report = settler(&lake).rebuild().await.unwrap();
+    assert_eq!((report.n_calls_written, report.n_lines), (1, 0));
+    assert_eq!(cost(&stored_lines(&lake).await), cost(&lines));
+    assert_eq!(stored_calls(&lake).await.len(), 1);
+}

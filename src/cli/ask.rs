@@ -91,9 +91,6 @@ pub struct SqlArgs {
     pub limit: Option<usize>,
 }
 
-/// Format of `costs` and `prices`.
-pub type CostFormat = RowFormat;
-
 /// `costs`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = COSTS_EXAMPLES)]
@@ -124,7 +121,7 @@ pub struct CostsArgs {
     pub filters: Vec<String>,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
-    pub format: CostFormat,
+    pub format: RowFormat,
 }
 
 /// Format of `trace`.

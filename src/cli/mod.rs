@@ -10,8 +10,8 @@ mod run;
 pub use admin::{
     CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, SignalName,
 };
-pub use ask::{CostFormat, CostsArgs, McpArgs, PricesCommand, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
-pub use run::{DemoArgs, PortsFormat, ServeArgs};
+pub use ask::{CostsArgs, McpArgs, PricesCommand, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
+pub use run::{DemoArgs, ServeArgs};
 
 use std::path::PathBuf;
 

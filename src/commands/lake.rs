@@ -46,12 +46,7 @@ fn stats_text(stats: &LakeStats) -> String {
         .collect();
     let columns = ["table", "rows", "files", "size", "version"].map(str::to_owned);
     let mut text = output::table(&columns, &rows.iter().filter_map(Value::as_object).collect::<Vec<_>>());
-    text.push_str(&format!(
-        "\nrequests in the tables: {}; write-ahead log: {} in {} segments\n",
-        stats.positions.flushed,
-        output::bytes(stats.wal_bytes),
-        stats.wal_segments,
-    ));
+    text.push_str("\ncommitted rows; what a running server still holds in memory is not in them\n");
     text
 }
 

@@ -10,8 +10,6 @@ mod prices;
 mod sql;
 mod trace;
 
-use std::future::Future;
-
 use crate::cli::{Cli, Command, DemoArgs, ServeArgs};
 use crate::config::{Config, Flags};
 use crate::exit::Outcome;

@@ -1,6 +1,6 @@
 //! `prices list` and `prices show`: the price book, in USD per million tokens.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceQuery};
 use spanledger_model::Clock as _;
 use spanledger_model::clock::SystemClock;
@@ -155,6 +155,7 @@ fn rate(rates: &[Value], bucket: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_record_becomes_one_line_with_its_tier() {

@@ -1,7 +1,8 @@
 //! Claude Code: spans, events and metrics that tell the same calls three times, as captured from 2.1.197.
 //!
 //! `input_tokens` excludes the cache; `cost_usd` is the host's own price; events point to the interaction
-//! span; MCP servers get no trace context, so their spans stand in traces of their own.
+//! span. Acme sets `CLAUDE_CODE_PROPAGATE_TRACEPARENT=1` and instruments its servers' HTTP, so that their
+//! spans stand below the host's tool execution.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use opentelemetry::trace::{Event, SpanKind, Status, TraceFlags};
 use serde_json::{Value, json};
 
 use super::company::{Agent, Model, Server};
-use super::mcp_hops::{Scopes, list_tools, server_span};
+use super::mcp_hops::{Scopes, http_server_span, list_tools, server_span};
 use super::outbox::{Ids, Outbox, SpanSpec, kv, scope, status, time};
 use super::plan::{MS, McpCall, McpTarget, ModelCall, Session, Step};
 use super::rng::Rng;
@@ -37,16 +38,11 @@ pub fn render(outbox: &mut Outbox, session: &Session, scopes: &Scopes, rng: &mut
             Step::Model(call) => host.model_call(outbox, call, rng),
             Step::Mcp(call) => {
                 if let McpTarget::Tool(tool) = call.target {
-                    host.tool_call(outbox, call, tool.name, tool.arguments, rng);
+                    let execution = host.tool_call(outbox, call, tool.name, tool.arguments, rng);
                     // The server sees the call inside the host's time.
-                    server_span(
-                        outbox,
-                        None,
-                        call,
-                        (call.start_ns + 2 * MS, call.duration_ns - 3 * MS),
-                        scopes,
-                        rng,
-                    );
+                    let within = (call.start_ns + 2 * MS, call.duration_ns - 3 * MS);
+                    let request = http_server_span(outbox, &execution, call.server, within, scopes, rng);
+                    server_span(outbox, Some(&request), call, within, scopes, rng);
                 }
             }
         }
@@ -242,7 +238,15 @@ impl<'a> Host<'a> {
         self.after_tool = false;
     }
 
-    fn tool_call(&mut self, outbox: &mut Outbox, call: &McpCall, tool: &str, arguments: &'static str, rng: &mut Rng) {
+    /// The host's side of a tool call; answers the span that the server's spans stand below.
+    fn tool_call(
+        &mut self,
+        outbox: &mut Outbox,
+        call: &McpCall,
+        tool: &str,
+        arguments: &'static str,
+        rng: &mut Rng,
+    ) -> Ids {
         let ids = self.root.child(rng);
         let end_ns = call.start_ns + call.duration_ns;
         let duration_ms = (call.duration_ns / MS).to_string();
@@ -266,7 +270,22 @@ impl<'a> Host<'a> {
             kv("gen_ai.tool.call.id", call.tool_call_id.clone()),
             kv("duration_ms", duration_ms.clone()),
         ]);
+        let mut waiting = self.identity();
+        waiting.extend([
+            kv("span.type", "tool.blocked_on_user"),
+            kv("duration_ms", "1"),
+            kv("decision", "accept"),
+            kv("source", "config"),
+        ]);
         let spans = [
+            (
+                ids.child(rng),
+                "claude_code.tool.blocked_on_user",
+                call.start_ns,
+                MS,
+                waiting,
+                Status::Unset,
+            ),
             (
                 execution,
                 "claude_code.tool.execution",
@@ -333,6 +352,7 @@ impl<'a> Host<'a> {
         }
         self.event(outbox, "tool_result", "claude_code.tool_result", end_ns, result);
         self.after_tool = true;
+        execution
     }
 
     /// The interaction span comes last, and the counters with the last interval.

@@ -4,7 +4,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanKind, Status};
 
 use super::company::{Agent, Dialect};
-use super::mcp_hops::{Scopes, client_and_server, list_tools};
+use super::mcp_hops::{Scopes, client_and_server, http_client_span, list_tools};
 use super::outbox::{Ids, Outbox, SpanSpec, kv, scope, status};
 use super::plan::{MS, McpCall, McpTarget, ModelCall, Session, Step, uuid_like};
 use super::rng::Rng;
@@ -36,6 +36,7 @@ pub fn render(outbox: &mut Outbox, session: &Session, scopes: &Scopes, rng: &mut
                 }
                 .build();
                 outbox.lane(agent.name, Vec::new).spans.push(span);
+                http_client_span(outbox, agent.name, &ids, call, scopes, rng);
             }
             Step::Mcp(call) => mcp_call(outbox, session, &root, call, &agent_scope, scopes, rng),
         }

@@ -2,15 +2,15 @@
 //!
 //! Shapes as captured from FastMCP 4.1 and the MCP Python SDK 2.3 under protocol 2026-07-28: the Python
 //! SDK's client span tells the tool in its name only, FastMCP's client span wraps it, the server span
-//! carries the error. With `parent`, the trace context travelled in `_meta`; without it (Claude Code) the
-//! server starts a trace of its own.
+//! carries the error. The trace context travels in `_meta`, or in the HTTP headers of hosts that know no other
+//! way; a server that gets none starts a trace of its own.
 
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry::{InstrumentationScope, KeyValue};
 
 use super::company::{Server, ServerSdk};
 use super::outbox::{Ids, Outbox, SpanSpec, exception, kv, scope, status, with_events};
-use super::plan::{MS, McpCall, McpTarget, uuid_like};
+use super::plan::{MS, McpCall, McpTarget, ModelCall, uuid_like};
 use super::rng::Rng;
 
 const PROTOCOL: &str = "2026-07-28";
@@ -20,6 +20,8 @@ pub struct Scopes {
     python: InstrumentationScope,
     fastmcp: InstrumentationScope,
     database: InstrumentationScope,
+    http_server: InstrumentationScope,
+    http_client: InstrumentationScope,
 }
 
 impl Default for Scopes {
@@ -28,6 +30,8 @@ impl Default for Scopes {
             python: scope("mcp-python-sdk", None),
             fastmcp: scope("fastmcp", None),
             database: scope("opentelemetry.instrumentation.psycopg", Some("0.59b0")),
+            http_server: scope("opentelemetry.instrumentation.starlette", Some("0.59b0")),
+            http_client: scope("opentelemetry.instrumentation.httpx", Some("0.59b0")),
         }
     }
 }
@@ -128,7 +132,7 @@ pub fn server_span(
     rng: &mut Rng,
 ) {
     let (method, target) = method(&call.target);
-    let ids = parent.map_or_else(|| Ids::root(rng), |parent| parent.child(rng));
+    let ids = below(parent, rng);
     let (start_ns, duration_ns) = (start_ns + MS, (duration_ns - 2 * MS).max(MS / 2));
     let mut attributes = vec![kv("mcp.method.name", method), kv("mcp.protocol.version", PROTOCOL)];
     let is_tool = matches!(call.target, McpTarget::Tool(_));
@@ -210,6 +214,76 @@ pub fn server_span(
     lane.spans.push(span);
 }
 
+/// A span below `parent`, or the root of a trace of its own.
+fn below(parent: Option<&Ids>, rng: &mut Rng) -> Ids {
+    match parent {
+        Some(parent) => parent.child(rng),
+        None => Ids::root(rng),
+    }
+}
+
+/// The request that carried a call to the server of a host that propagates over HTTP only.
+pub fn http_server_span(
+    outbox: &mut Outbox,
+    parent: &Ids,
+    server: &'static Server,
+    (start_ns, duration_ns): (i64, i64),
+    scopes: &Scopes,
+    rng: &mut Rng,
+) -> Ids {
+    let ids = parent.child(rng);
+    let span = SpanSpec {
+        ids,
+        scope: &scopes.http_server,
+        name: "POST /mcp".into(),
+        kind: SpanKind::Server,
+        start_ns,
+        duration_ns,
+        attributes: vec![
+            kv("http.request.method", "POST"),
+            kv("http.route", "/mcp"),
+            kv("http.response.status_code", 200),
+            kv("url.scheme", "http"),
+        ],
+        status: Status::Unset,
+    }
+    .build();
+    outbox.lane(server.service, || server_resource(server)).spans.push(span);
+    ids
+}
+
+/// The request under a model call, as an HTTP client's instrumentation sees it.
+pub fn http_client_span(
+    outbox: &mut Outbox,
+    caller: &str,
+    parent: &Ids,
+    call: &ModelCall,
+    scopes: &Scopes,
+    rng: &mut Rng,
+) {
+    let span = SpanSpec {
+        ids: parent.child(rng),
+        scope: &scopes.http_client,
+        name: "POST".into(),
+        kind: SpanKind::Client,
+        start_ns: call.start_ns + MS,
+        duration_ns: call.duration_ns - 2 * MS,
+        attributes: vec![
+            kv("http.request.method", "POST"),
+            kv(
+                "http.response.status_code",
+                if call.failure.is_some() { 529 } else { 200 },
+            ),
+            kv("server.address", "llm-gateway.acme.test"),
+        ],
+        status: status(call.failure),
+    }
+    .build();
+    if let Some(lane) = outbox.lanes.get_mut(caller) {
+        lane.spans.push(span);
+    }
+}
+
 /// `tools/list` at the start of a session: client span below `parent` where there is one, server span.
 pub fn list_tools(
     outbox: &mut Outbox,
@@ -240,7 +314,7 @@ pub fn list_tools(
         }
         parent = Some(ids);
     }
-    let ids = parent.map_or_else(|| Ids::root(rng), |parent| parent.child(rng));
+    let ids = below(parent.as_ref(), rng);
     let mut attributes = vec![
         kv("mcp.method.name", "tools/list"),
         kv("mcp.protocol.version", PROTOCOL),

@@ -15,6 +15,7 @@ use spanledger_access::{LocalOnly, Principal};
 use spanledger_ingest::Pipeline;
 use spanledger_ingest::{Accept as _, Encoding, Limits, Signal};
 use spanledger_lake::Lake;
+use spanledger_lake::files::LocalFiles;
 use spanledger_ledger::prices::PriceBook;
 use spanledger_ledger::settle::{SettleOptions, Settler};
 use spanledger_model::Clock;
@@ -123,7 +124,7 @@ impl Sink {
             return Ok(Self::Server { server, base });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let lake = open_lake(config, Arc::clone(&clock)).await.map_err(|error| match crate::exit::exit_code(&error) {
+        let lake = open_lake(config, Arc::new(LocalFiles), Arc::clone(&clock)).await.map_err(|error| match crate::exit::exit_code(&error) {
             crate::exit::BUSY => fail(
                 Kind::Busy,
                 format!(

@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use spanledger_access::{LocalOnly, SharedAuthenticator};
 use spanledger_ingest::{Accept as _, Limits};
 use spanledger_ingest::{OtlpReplay, Pipeline};
+use spanledger_lake::files::Files;
 use spanledger_lake::{Lake, LakeOptions};
 use spanledger_ledger::prices::PriceBook;
 use spanledger_ledger::settle::{SettleOptions, Settler};
@@ -34,7 +35,7 @@ use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::exit::Outcome;
 use crate::output;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::{self, MeteredFiles, Telemetry};
 use ports::Ports;
 
 /// Time that open requests of the HTTP port get at shutdown. An event stream of an MCP client stays open
@@ -102,7 +103,8 @@ impl Server {
         let own = [addresses.http, addresses.otlp_grpc, addresses.otlp_http];
         let telemetry = telemetry::start(&config.log.filter.value, &own)?;
         let book = PriceBook::embedded()?;
-        let lake = open_lake(&config, Arc::clone(&clock)).await?;
+        let files = MeteredFiles::new(telemetry.meter_provider());
+        let lake = open_lake(&config, files, Arc::clone(&clock)).await?;
         let settler = Arc::new(Settler::spawn(
             lake.clone(),
             Arc::clone(&book),
@@ -236,7 +238,7 @@ impl Server {
 ///
 /// # Errors
 /// Kind busy where another process has it.
-pub async fn open_lake(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Lake> {
+pub async fn open_lake(config: &Config, files: Arc<dyn Files>, clock: Arc<dyn Clock>) -> anyhow::Result<Lake> {
     let options = LakeOptions {
         data_dir: config.data().to_owned(),
         flush_interval_ms: config.lake.flush_interval_ms.value,
@@ -244,7 +246,7 @@ pub async fn open_lake(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result
         group_commit_window_us: config.lake.group_commit_window_us.value,
         ..LakeOptions::default()
     };
-    Ok(Lake::open(options, clock, &OtlpReplay::default()).await?)
+    Ok(Lake::open_on(options, clock, files, &OtlpReplay::default()).await?)
 }
 
 /// Resolves when the server is to stop.

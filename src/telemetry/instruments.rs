@@ -11,7 +11,7 @@ use opentelemetry::metrics::{Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use spanledger_ingest::Pipeline;
 use spanledger_ingest::meters::MetersReading;
-use spanledger_lake::{Lake, LakeStats};
+use spanledger_lake::{Lake, LakeStats, Positions};
 
 /// Upper bounds of request times, in seconds: those of the HTTP conventions.
 const SECONDS: [f64; 14] = [
@@ -151,12 +151,18 @@ fn stages(meter: &Meter, lake: &Lake) {
     age(
         "spanledger.lake.flush_lag",
         "How far the tables are behind what was acknowledged",
-        |stats| stats.positions.acknowledged_ns - stats.positions.flushed_ns,
+        |stats| {
+            let positions = &stats.positions;
+            lag_ns(positions, positions.flushed, positions.flushed_ns)
+        },
     );
     age(
         "spanledger.ledger.settle_lag",
         "How far calls and ledger are behind what was acknowledged",
-        |stats| stats.positions.acknowledged_ns - stats.positions.settled_ns,
+        |stats| {
+            let positions = &stats.positions;
+            lag_ns(positions, positions.settled, positions.settled_ns)
+        },
     );
     let by_table =
         |name: &'static str, unit: &'static str, about: &'static str, read: fn(&spanledger_lake::TableStats) -> u64| {
@@ -187,6 +193,15 @@ fn stages(meter: &Meter, lake: &Lake) {
         "Acknowledged rows that are in no file yet",
         |table| wide(table.n_hot_rows),
     );
+}
+
+/// Age of the newest record that a stage has, against the newest acknowledged one; 0 where it has all.
+fn lag_ns(positions: &Positions, sequence: u64, arrived_ns: i64) -> i64 {
+    if sequence >= positions.acknowledged || arrived_ns == 0 {
+        0
+    } else {
+        positions.acknowledged_ns - arrived_ns
+    }
 }
 
 fn wide(n: usize) -> u64 {

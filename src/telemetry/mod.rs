@@ -4,6 +4,7 @@
 //! only where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector, and never into ourselves: every export
 //! would cause the next. Nothing secret is logged: no bodies, no headers, no credentials.
 
+mod disk;
 mod instruments;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
+pub use disk::MeteredFiles;
 pub use instruments::{Instruments, observe};
 
 use crate::exit::{Kind, fail};

@@ -2,7 +2,9 @@
 //!
 //! Records belong together by the tool call id the model gave (host span, host log, execution), and by
 //! ancestry: a hop below a hop of the same method and name is the same call, whatever prefix a gateway put
-//! before the name. A tool that calls another tool is two calls.
+//! before the name. A tool that calls another tool is two calls. Where no trace context joins host and server,
+//! a server's root span belongs to the host's call of the same tool that contains it in time; among parallel
+//! equal calls the pairing is a guess, but each is paired once, so the totals are right.
 
 use std::collections::HashMap;
 
@@ -11,12 +13,19 @@ use spanledger_model::{Observation, Role};
 use super::Group;
 use super::index::{Index, Sets};
 
+/// OTLP's number for a SERVER span.
+const SPAN_KIND_SERVER: i32 = 2;
+/// How far the clocks of a host and of an MCP server may differ, nanoseconds: machines under NTP stay within
+/// tens of milliseconds; a wider window only makes wrong pairs.
+pub const SKEW_NS: i64 = 100_000_000;
+
 /// Groups the MCP calls of a component.
 pub(crate) fn group(index: &Index<'_>) -> Vec<Group> {
     let hops: Vec<usize> = index.all().filter(|hop| index.get(*hop).kind.is_mcp()).collect();
     let mut sets = Sets::new(index.len());
     join_by_tool_call_id(index, &hops, &mut sets);
     join_by_ancestry(index, &hops, &mut sets);
+    join_by_containment(index, &hops, &mut sets);
     sets.collect(hops.into_iter())
         .into_iter()
         .filter(|members| members.iter().any(|member| index.get(*member).role == Role::Leaf))
@@ -78,6 +87,79 @@ fn are_hops_of_one_call(outer: &Observation, inner: &Observation) -> bool {
         _ => None,
     };
     outer.kind == inner.kind && method_agrees && names_agree(name(outer).as_deref(), name(inner).as_deref())
+}
+
+/// Pairs servers' calls whose trace no host joined with hosts' calls that no server joined.
+fn join_by_containment(index: &Index<'_>, hops: &[usize], sets: &mut Sets) {
+    let groups = sets.collect(hops.iter().copied());
+    let has_server = |group: &Vec<usize>| {
+        group
+            .iter()
+            .any(|hop| index.get(*hop).span_kind == Some(SPAN_KIND_SERVER))
+    };
+    let servers: Vec<usize> = groups
+        .iter()
+        .filter(|group| {
+            group
+                .iter()
+                .all(|hop| index.get(*hop).trace_id == index.get(group[0]).trace_id)
+        })
+        .filter_map(|group| group.iter().copied().find(|hop| is_unjoined_server(index.get(*hop))))
+        .collect();
+    let hosts: Vec<usize> = groups
+        .iter()
+        .filter(|group| !has_server(group))
+        .filter_map(|group| {
+            let hosts = group.iter().copied().filter(|hop| is_host_call(index.get(*hop)));
+            hosts.max_by_key(|hop| (index.get(*hop).span_kind.is_some(), index.get(*hop).duration_ns))
+        })
+        .collect();
+    let mut pairs = Vec::new();
+    for server in &servers {
+        for host in &hosts {
+            let (outer, inner) = (index.get(*host), index.get(*server));
+            if may_be_one_call(outer, inner) {
+                let is_other_server = !names_agree(outer.mcp.server.as_deref(), inner.mcp.server.as_deref());
+                let distance_ns = inner.start_ns.abs_diff(outer.start_ns);
+                pairs.push((is_other_server, distance_ns, *server, *host));
+            }
+        }
+    }
+    pairs.sort_unstable();
+    let mut taken = std::collections::HashSet::new();
+    for (_, _, server, host) in pairs {
+        if !taken.contains(&server) && !taken.contains(&host) {
+            taken.extend([server, host]);
+            sets.join(server, host);
+        }
+    }
+}
+
+/// A server's span of a tool call that nothing in its own trace called.
+#[must_use]
+pub fn is_unjoined_server(observation: &Observation) -> bool {
+    observation.kind == spanledger_model::CallKind::Tool
+        && observation.span_kind == Some(SPAN_KIND_SERVER)
+        && observation.parent_span_id.is_none()
+        && observation.mcp.tool.is_some()
+}
+
+/// A host's or client's record of a tool call that took time.
+#[must_use]
+pub fn is_host_call(observation: &Observation) -> bool {
+    observation.kind == spanledger_model::CallKind::Tool
+        && observation.span_kind != Some(SPAN_KIND_SERVER)
+        && observation.role == Role::Leaf
+        && observation.duration_ns.is_some()
+        && observation.mcp.tool.is_some()
+}
+
+/// True where a server's call may be what a host's call waited for: same tool, and inside it in time.
+#[must_use]
+pub fn may_be_one_call(host: &Observation, server: &Observation) -> bool {
+    names_agree(host.mcp.tool.as_deref(), server.mcp.tool.as_deref())
+        && host.start_ns.saturating_sub(SKEW_NS) <= server.start_ns
+        && server.end_ns() <= host.end_ns().saturating_add(SKEW_NS)
 }
 
 /// True where two names are one tool: equal, or one is the other with a server's prefix.

@@ -160,8 +160,8 @@ fn summary(calls: &[Call]) -> Vec<String> {
 
 #[test]
 fn claude_code_counts_each_call_once() {
-    // Cached tokens are input: 261 + 93,750 + 3,650. The four MCP tool calls stand twice, as the server's
-    // trace is not joined to the host's and shares no id with it.
+    // Cached tokens are input: 261 + 93,750 + 3,650. The server's traces are not joined to the host's: its
+    // four calls are found by tool and time.
     check_capture(
         "claude-code",
         &Sums {
@@ -171,8 +171,8 @@ fn claude_code_counts_each_call_once() {
             cache_read: 93_750,
             cache_write: 3_650,
             cost: "0.0513255".into(),
-            mcp_tools: 8,
-            mcp_tool_errors: 4,
+            mcp_tools: 4,
+            mcp_tool_errors: 2,
             ..Sums::default()
         },
     );
@@ -189,8 +189,8 @@ fn claude_code_over_json_counts_each_call_once() {
             cache_read: 93_750,
             cache_write: 3_650,
             cost: "0.0502095".into(),
-            mcp_tools: 8,
-            mcp_tool_errors: 4,
+            mcp_tools: 4,
+            mcp_tool_errors: 2,
             ..Sums::default()
         },
     );

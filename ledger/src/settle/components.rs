@@ -1,13 +1,16 @@
 //! Components: observations that may speak of the same operations, found by the keys they share.
 //!
-//! Keys are the trace, the conversation and the response id. A component is what is folded as one; it holds
+//! Keys are the trace, the conversation and the response id; besides, a server's tool call that no trace
+//! context joins to its host is linked to the hosts' calls of that tool that contain it in time. A component is what is folded as one; it holds
 //! its observations and what was settled for it, so that the next fold can be compared. All of it is a cache
 //! of the lake: it can be dropped and loaded again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use spanledger_model::ids::hash_parts;
 use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId};
+
+use crate::fold::mcp_calls::{SKEW_NS, is_host_call, is_unjoined_server, may_be_one_call};
 
 /// Number of a component.
 pub type ComponentId = usize;
@@ -52,8 +55,18 @@ pub struct Components {
     slots: Vec<Option<Component>>,
     by_key: HashMap<[u8; 16], ComponentId>,
     by_observation: HashMap<ObservationId, ComponentId>,
+    hosts: ToolCalls,
+    servers: ToolCalls,
     n_observations: usize,
 }
+
+/// Tool calls by tenant and the last letters of the tool's name, in time: candidates to be one call.
+type ToolCalls = HashMap<[u8; 16], BTreeMap<(i64, ObservationId), Observation>>;
+
+/// A tool call that takes longer is not looked for, nanoseconds: it would be compared with all others.
+const TOOL_CALL_NS_MAX: i64 = 3_600_000_000_000;
+/// Letters of a tool's name that candidates must share at its end; a prefix may differ.
+const NAME_TAIL: usize = 3;
 
 impl Components {
     /// Number of observations in memory.
@@ -75,6 +88,7 @@ impl Components {
         }
         let keys = keys_of(&observation);
         let mut joined: Vec<ComponentId> = keys.iter().filter_map(|key| self.by_key.get(key).copied()).collect();
+        joined.extend(self.linked(&observation));
         joined.sort_unstable();
         joined.dedup();
         // The largest takes in the others, so that each observation moves at most log n times.
@@ -98,6 +112,18 @@ impl Components {
             }
         }
         self.by_observation.insert(observation.observation_id, home);
+        let calls = match tool_call_side(&observation) {
+            Some(Side::Server) => Some(&mut self.servers),
+            Some(Side::Host) => Some(&mut self.hosts),
+            None => None,
+        };
+        if let Some(calls) = calls {
+            let key = (observation.start_ns, observation.observation_id);
+            calls
+                .entry(tool_key(&observation))
+                .or_default()
+                .insert(key, observation.clone());
+        }
         component.observations.push(observation);
         component.dirty = merged(component.dirty, dirty);
         self.n_observations += 1;
@@ -181,6 +207,37 @@ impl Components {
         self.slots.get_mut(id)?.as_mut()
     }
 
+    /// The components of the other side's calls that may be the same call.
+    fn linked(&self, observation: &Observation) -> Vec<ComponentId> {
+        let first = ObservationId([0; 16]);
+        let (candidates, from, to) = match tool_call_side(observation) {
+            Some(Side::Server) => (
+                &self.hosts,
+                observation.start_ns - TOOL_CALL_NS_MAX,
+                observation.start_ns + SKEW_NS,
+            ),
+            Some(Side::Host) => (
+                &self.servers,
+                observation.start_ns - SKEW_NS,
+                observation.end_ns() + SKEW_NS,
+            ),
+            None => return Vec::new(),
+        };
+        let Some(candidates) = candidates.get(&tool_key(observation)) else {
+            return Vec::new();
+        };
+        let is_one_call = |other: &&Observation| match other.span_kind {
+            Some(2) => may_be_one_call(observation, other),
+            _ => may_be_one_call(other, observation),
+        };
+        candidates
+            .range((from, first)..=(to.max(from), first))
+            .map(|(_, other)| other)
+            .filter(is_one_call)
+            .filter_map(|other| self.by_observation.get(&other.observation_id).copied())
+            .collect()
+    }
+
     fn size(&self, id: ComponentId) -> usize {
         self.get(id).map_or(0, |component| component.observations.len())
     }
@@ -213,6 +270,28 @@ fn merged(a: Option<Dirty>, b: Option<Dirty>) -> Option<Dirty> {
         }),
         (a, b) => a.or(b),
     }
+}
+
+/// Which end of a tool call a record is of.
+enum Side {
+    Host,
+    Server,
+}
+
+fn tool_call_side(observation: &Observation) -> Option<Side> {
+    if is_unjoined_server(observation) {
+        return Some(Side::Server);
+    }
+    let is_short = observation
+        .duration_ns
+        .is_some_and(|duration| duration < TOOL_CALL_NS_MAX);
+    (is_host_call(observation) && is_short).then_some(Side::Host)
+}
+
+fn tool_key(observation: &Observation) -> [u8; 16] {
+    let name = observation.mcp.tool.as_deref().unwrap_or_default().as_bytes();
+    let tail = &name[name.len().saturating_sub(NAME_TAIL)..];
+    hash_parts(&[observation.tenant.as_str().as_bytes(), b"tool", tail])
 }
 
 fn keys_of(observation: &Observation) -> Vec<[u8; 16]> {

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::{ArrowSchemaConverter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -179,6 +179,20 @@ fn writer_properties(schema: &Schema, sort_columns: &[&str], n_rows: usize) -> R
                 descending: false,
                 nulls_first: true,
             }]));
+        }
+    }
+    // Bounds of map keys and values prune nothing and cost a comparison a value.
+    let descriptor = ArrowSchemaConverter::new()
+        .convert(schema)
+        .or_internal(|| "the schema has no parquet form".to_owned())?;
+    for (leaf_idx, leaf) in descriptor.columns().iter().enumerate() {
+        let root_idx = descriptor.get_column_root_idx(leaf_idx);
+        if schema
+            .fields()
+            .get(root_idx)
+            .is_some_and(|root| root.data_type().is_nested())
+        {
+            properties = properties.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
         }
     }
     Ok(properties.build())

@@ -37,6 +37,8 @@ pub const ROW_GROUP_ROWS: usize = 1 << 20;
 pub const STATISTICS_COLUMNS: usize = 32;
 /// Rows gathered at a time when sorted batches are written: bounds the copy beside the input.
 pub const GATHER_ROWS: usize = 16_384;
+/// Rows of one batch in a row that are written from where they are: below it, copying them together is cheaper.
+pub const RUN_ROWS: usize = 128;
 /// Compression of flushed and merged files.
 pub const ZSTD_LEVEL: i32 = 3;
 

@@ -1,17 +1,17 @@
 //! Sorting batches into files: which rows go to which (tenant, day), and in what order.
 //!
 //! Only the key columns are copied to sort; the rows themselves are gathered a chunk at a time while they
-//! are written, so the memory beside the input is one chunk. Input that is already in order is not copied.
+//! are written, so the memory beside the input is one chunk. Long runs of the input are not copied at all.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, make_comparator};
-use arrow::compute::{SortColumn, SortOptions, concat, interleave_record_batch, lexsort_to_indices, partition, take};
-use arrow::datatypes::Date32Type;
+use arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, UInt32Array, make_comparator};
+use arrow::compute::{SortOptions, concat, interleave_record_batch, partition, take};
+use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 
 use crate::error::{Context, Error, Result};
-use crate::options::GATHER_ROWS;
+use crate::options::{GATHER_ROWS, RUN_ROWS};
 
 /// Rows of one (tenant, day), in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,17 +65,12 @@ impl<'b> SortedRows<'b> {
         for name in sort_columns {
             keys.push(sorted.column(name)?);
         }
-        if !is_sorted(&keys, n_rows)? {
-            let columns: Vec<SortColumn> = keys
-                .into_iter()
-                .map(|values| SortColumn {
-                    values,
-                    options: Some(SortOptions::default()),
-                })
-                .collect();
-            let indices = lexsort_to_indices(&columns, None).or_internal(|| "cannot sort rows".to_owned())?;
-            sorted.permutation = Some(indices.values().to_vec());
-        }
+        let order = sort(&keys, n_rows)?;
+        let in_order = order
+            .iter()
+            .enumerate()
+            .all(|(position, row)| position == *row as usize);
+        sorted.permutation = (!in_order).then_some(order);
         sorted.partitions = sorted.find_partitions(&tenant, &day, partitioned, n_rows)?;
         Ok(sorted)
     }
@@ -101,20 +96,47 @@ impl<'b> SortedRows<'b> {
                     Some(Ok(batch.slice(row, n_rows)))
                 }
                 Some(permutation) => {
-                    let end = rows.end.min(position + GATHER_ROWS);
-                    let indices: Vec<(usize, usize)> = permutation[position..end]
-                        .iter()
-                        .map(|row| self.locate(*row as usize))
-                        .collect();
-                    position = end;
-                    let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-                    Some(
-                        interleave_record_batch(&batches, &indices)
-                            .or_internal(|| "cannot gather sorted rows".to_owned()),
-                    )
+                    let (chunk, n_rows) = self.gather(&permutation[position..rows.end]);
+                    position += n_rows;
+                    Some(chunk)
                 }
             }
         })
+    }
+
+    /// The next rows of a part of the permutation, and how many: a slice where the input has a long run,
+    /// else a copy of the rows up to the next one.
+    fn gather(&self, order: &[u32]) -> (Result<RecordBatch>, usize) {
+        let n_run = self.run_len(order);
+        if n_run >= RUN_ROWS {
+            let (batch_idx, row) = self.locate(order[0] as usize);
+            return (Ok(self.batches[batch_idx].slice(row, n_run)), n_run);
+        }
+        let mut n_rows = n_run;
+        while n_rows < order.len().min(GATHER_ROWS) {
+            let n_run = self.run_len(&order[n_rows..]);
+            if n_run >= RUN_ROWS {
+                break;
+            }
+            n_rows += n_run;
+        }
+        let indices: Vec<(usize, usize)> = order[..n_rows].iter().map(|row| self.locate(*row as usize)).collect();
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        let chunk = interleave_record_batch(&batches, &indices).or_internal(|| "cannot gather sorted rows".to_owned());
+        (chunk, n_rows)
+    }
+
+    /// How many rows from the first follow each other in one batch.
+    fn run_len(&self, order: &[u32]) -> usize {
+        let Some(first) = order.first() else { return 0 };
+        let (batch_idx, row) = self.locate(*first as usize);
+        let n_left = self.batches[batch_idx].num_rows() - row;
+        let n_run = order
+            .windows(2)
+            .take(n_left.saturating_sub(1))
+            .take_while(|pair| pair[0].checked_add(1) == Some(pair[1]))
+            .count();
+        n_run + 1
     }
 
     fn locate(&self, row: usize) -> (usize, usize) {
@@ -146,7 +168,7 @@ impl<'b> SortedRows<'b> {
     ) -> Result<Vec<PartitionRows>> {
         let (tenant, day) = match (&self.permutation, partitioned) {
             (Some(permutation), true) => {
-                let indices = arrow::array::UInt32Array::from(permutation.clone());
+                let indices = UInt32Array::from(permutation.clone());
                 let sorted = |column: &ArrayRef| {
                     take(column, &indices, None).or_internal(|| "cannot gather sorted keys".to_owned())
                 };
@@ -186,17 +208,36 @@ fn all_equal(column: &ArrayRef) -> bool {
     }
 }
 
-fn is_sorted(keys: &[ArrayRef], n_rows: usize) -> Result<bool> {
+/// The rows' order by the keys. A stable sort that merges the runs it finds, for the rows arrive as runs.
+fn sort(keys: &[ArrayRef], n_rows: usize) -> Result<Vec<u32>> {
+    let n_rows = u32::try_from(n_rows).map_err(|_| Error::internal("too many rows to sort at once"))?;
+    // The first key is nearly always the time: compared without a call.
+    let times: Option<&[i64]> = keys
+        .first()
+        .filter(|key| key.null_count() == 0)
+        .and_then(|key| key.as_primitive_opt::<TimestampMicrosecondType>())
+        .map(|times| &**times.values());
     let comparators: Vec<DynComparator> = keys
         .iter()
+        .skip(usize::from(times.is_some()))
         .map(|key| make_comparator(key, key, SortOptions::default()))
         .collect::<Result<_, _>>()
         .or_internal(|| "cannot compare rows".to_owned())?;
-    Ok((1..n_rows).all(|row| {
+    let compare_others = |left: u32, right: u32| {
         comparators
             .iter()
-            .map(|compare| compare(row - 1, row))
+            .map(|compare| compare(left as usize, right as usize))
             .find(|ordering| *ordering != Ordering::Equal)
-            != Some(Ordering::Greater)
-    }))
+            .unwrap_or(Ordering::Equal)
+    };
+    let mut order: Vec<u32> = (0..n_rows).collect();
+    match times {
+        Some(times) => order.sort_by(|left, right| {
+            times[*left as usize]
+                .cmp(&times[*right as usize])
+                .then_with(|| compare_others(*left, *right))
+        }),
+        None => order.sort_by(|left, right| compare_others(*left, *right)),
+    }
+    Ok(order)
 }

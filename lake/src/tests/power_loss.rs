@@ -270,7 +270,7 @@ async fn run(seed: u64, skip: Option<&'static str>) -> std::result::Result<(), S
 }
 
 /// Seeds of a CI run; more with `SPANLEDGER_POWER_LOSS_SEEDS`.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_survive_power_loss() {

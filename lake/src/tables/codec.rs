@@ -145,7 +145,6 @@ impl<'b> Decoder<'b> {
     }
 
     /// A BIGINT column.
-    #[must_use]
     pub fn int(&self, name: &str) -> impl Fn(usize) -> Option<i64> + use<'b> {
         let column = self
             .batch
@@ -159,7 +158,6 @@ impl<'b> Decoder<'b> {
     }
 
     /// An INT column.
-    #[must_use]
     pub fn int32(&self, name: &str) -> impl Fn(usize) -> Option<i32> + use<'b> {
         let column = self
             .batch
@@ -173,7 +171,6 @@ impl<'b> Decoder<'b> {
     }
 
     /// A DATE column, as days since the Unix epoch.
-    #[must_use]
     pub fn date(&self, name: &str) -> impl Fn(usize) -> Option<i32> + use<'b> {
         let column = self
             .batch
@@ -187,7 +184,6 @@ impl<'b> Decoder<'b> {
     }
 
     /// A timestamp column, in nanoseconds.
-    #[must_use]
     pub fn timestamp_ns(&self, name: &str) -> impl Fn(usize) -> Option<i64> + use<'b> {
         let column = self
             .batch
@@ -201,7 +197,6 @@ impl<'b> Decoder<'b> {
     }
 
     /// A money column.
-    #[must_use]
     pub fn money(&self, name: &str) -> impl Fn(usize) -> Option<FemtoUsd> + use<'b> {
         let column = self
             .batch
@@ -215,7 +210,6 @@ impl<'b> Decoder<'b> {
     }
 
     /// A BOOLEAN column.
-    #[must_use]
     pub fn boolean(&self, name: &str) -> impl Fn(usize) -> Option<bool> + use<'b> {
         let column = self
             .batch

@@ -271,14 +271,13 @@ impl SpansBuilder {
     /// Adds an attribute to the open row: to its own column where the key is promoted, else to the map.
     pub fn attribute(&mut self, key: &str, value: &str) {
         // Every promoted key starts so; anything else skips the search.
-        if key.starts_with("gen_ai.") || key.starts_with("mcp.") {
-            if let Some(index) = PROMOTED_SPAN_KEYS.iter().position(|promoted| promoted.0 == key) {
-                if !self.promoted_set[index] {
-                    self.promoted[index].append_value(value);
-                    self.promoted_set[index] = true;
-                }
-                return;
+        let may_be_promoted = key.starts_with("gen_ai.") || key.starts_with("mcp.");
+        let position = || PROMOTED_SPAN_KEYS.iter().position(|promoted| promoted.0 == key);
+        if let Some(index) = may_be_promoted.then(position).flatten() {
+            if !std::mem::replace(&mut self.promoted_set[index], true) {
+                self.promoted[index].append_value(value);
             }
+            return;
         }
         self.attributes.keys().append_value(key);
         self.attributes.values().append_value(value);

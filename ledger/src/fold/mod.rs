@@ -57,7 +57,7 @@ pub fn fold(observations: &[Observation]) -> Folded {
         .into_iter()
         .filter_map(|group| merge::build(&index, &group, &inheritance).map(|call| (call, group)))
         .collect();
-    built.sort_by(|a, b| (a.0.start_ns, a.0.call_id).cmp(&(b.0.start_ns, b.0.call_id)));
+    built.sort_by_key(|(call, _)| (call.start_ns, call.call_id));
     let parents = parents(&index, &built);
     Folded {
         calls: built.into_iter().map(|(call, _)| call).collect(),

@@ -183,17 +183,20 @@ pub fn models_agree(a: &Observation, b: &Observation) -> bool {
 pub fn bare_model(name: &str) -> String {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let is_digits = |text: &str, length: usize| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some((bare, date)) = name.rsplit_once(['-', '@']) {
-        if is_digits(date, 8) {
-            return bare.to_owned();
-        }
+    if let Some((bare, date)) = name.rsplit_once(['-', '@'])
+        && is_digits(date, 8)
+    {
+        return bare.to_owned();
     }
     let mut parts: Vec<&str> = name.split('-').collect();
-    if let [.., year, month, day] = parts.as_slice() {
-        if is_digits(year, 4) && is_digits(month, 2) && is_digits(day, 2) && parts.len() > 3 {
-            parts.truncate(parts.len() - 3);
-            return parts.join("-");
-        }
+    if let [.., year, month, day] = parts.as_slice()
+        && is_digits(year, 4)
+        && is_digits(month, 2)
+        && is_digits(day, 2)
+        && parts.len() > 3
+    {
+        parts.truncate(parts.len() - 3);
+        return parts.join("-");
     }
     name
 }

@@ -9,35 +9,29 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use bytes::{BufMut, BytesMut};
-use futures::Stream;
 use http_body_util::{BodyExt as _, Full};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::body::Body;
-use tonic::transport::server::{Connected, Server, TcpConnectInfo};
+use tonic::transport::Server;
 use tower::Service;
 
 use crate::accept::{Accept, Encoding, Signal};
 use crate::compression::Compression;
 use crate::error::{Error, Result};
-use crate::limits::{CONNECTION_WINDOW_BYTES, HEADER_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::receive::{Wire, read_body, store};
+use crate::serve::serve;
 use crate::status::{Refusal, success};
 
 /// A frame's head: the compressed flag and the length.
 const FRAME_HEAD_BYTES: usize = 5;
 const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd,deflate");
-/// Pause after an accept that failed (out of file handles), before the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves OTLP/gRPC on a listener until `shutdown`, then lets open calls finish for the limits' drain time.
 ///
@@ -49,36 +43,8 @@ pub async fn serve_grpc(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let limits = pipeline.limits().clone();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut server = pin!(
-        Server::builder()
-            .max_concurrent_streams(limits.streams_per_connection_max)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .http2_keepalive_interval(Some(Duration::from_secs(60)))
-            .serve_with_incoming_shutdown(
-                ExportService { accept: pipeline },
-                incoming(listener, limits.connections_max),
-                async {
-                    let _ = stopped.await;
-                },
-            )
-    );
-    let failed = |error| Error::internal("the otlp grpc server failed").caused_by(error);
-    tokio::select! {
-        ended = &mut server => return ended.map_err(failed),
-        () = shutdown => {}
-    }
-    // The server holds the receiving end until it is done.
-    let _ = stop.send(());
-    match tokio::time::timeout(Duration::from_millis(limits.drain_ms), server).await {
-        Ok(ended) => ended.map_err(failed),
-        Err(_) => {
-            tracing::warn!(drain_ms = limits.drain_ms, "open grpc calls did not finish in time");
-            Ok(())
-        }
-    }
+    let service = ExportService { accept: pipeline };
+    serve(Server::builder(), service, listener, &limits, shutdown).await
 }
 
 /// The three export services.
@@ -250,68 +216,6 @@ fn refuse(status: tonic::Status) -> Response<Body> {
         .headers_mut()
         .insert("grpc-accept-encoding", ACCEPTED_ENCODINGS);
     response
-}
-
-/// Accepts at most so many connections; further ones wait in the listener's backlog.
-fn incoming(listener: TcpListener, connections_max: usize) -> impl Stream<Item = std::io::Result<Connection>> {
-    let slots = Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    futures::stream::unfold((listener, slots), |(listener, slots)| async move {
-        let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
-        let accepted = match listener.accept().await {
-            Ok((stream, _)) => stream.set_nodelay(true).map(|()| Connection { stream, _slot: slot }),
-            Err(error) => {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                Err(error)
-            }
-        };
-        Some((accepted, (listener, slots)))
-    })
-}
-
-/// A connection that gives its slot back when it is closed.
-struct Connection {
-    stream: TcpStream,
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! request's media type, an error is a `google.rpc.Status`, and 503 with Retry-After is the only one that a
 //! sender tries again. A web page of another site cannot write: its Origin is refused.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use spanledger_access::origin::origin_is_loopback;
+use tokio::net::TcpListener;
 use tonic::Code;
+use tonic::transport::Server;
 
 use crate::accept::{Accept, Encoding, Signal};
 use crate::compression::{self, Compression};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DISCARD_BYTES_MAX;
 use crate::receive::{Wire, read_body, store};
+use crate::serve::serve;
 use crate::status::{Refusal, success};
 
 /// How long a refused body is read and thrown away.
@@ -31,6 +35,27 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// may be added to it.
 pub fn http_router(pipeline: Arc<dyn Accept>) -> Router {
     Router::new().fallback(export).with_state(pipeline)
+}
+
+/// Serves OTLP/HTTP on a listener until `shutdown`, then lets open requests finish for the limits' drain time.
+/// HTTP/1.1 and HTTP/2 without TLS; connections are bounded as those of gRPC are.
+///
+/// # Errors
+/// Internal where the server fails.
+pub async fn serve_http(
+    pipeline: Arc<dyn Accept>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let limits = pipeline.limits().clone();
+    serve(
+        Server::builder().accept_http1(true),
+        http_router(pipeline),
+        listener,
+        &limits,
+        shutdown,
+    )
+    .await
 }
 
 /// An answer that is not a success.

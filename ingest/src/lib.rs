@@ -14,7 +14,7 @@
 //! | [`meters`] | counters of what was received |
 //! | [`normalise`] | requests into rows |
 //! | [`pipeline`] | normalise, append to the log, acknowledge |
-//! | `compression`, `json`, `receive`, `status` | inflating, OTLP/JSON, what both receivers share, answers |
+//! | `compression`, `json`, `receive`, `serve`, `status` | inflating, OTLP/JSON, what both receivers share, connections, answers |
 //! | `http`, `grpc` | the two receivers |
 
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ pub mod meters;
 pub mod normalise;
 pub mod pipeline;
 mod receive;
+mod serve;
 mod status;
 pub mod value;
 
@@ -41,7 +42,7 @@ pub use admission::Admission;
 pub use decode::decode;
 pub use error::{Error, ErrorKind, Result};
 pub use grpc::serve_grpc;
-pub use http::http_router;
+pub use http::{http_router, serve_http};
 pub use limits::Limits;
 pub use pipeline::{OtlpReplay, Pipeline};
 

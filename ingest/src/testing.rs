@@ -147,8 +147,11 @@ impl Authenticator for Keys {
 pub(crate) async fn serve_http(fake: &Arc<Fake>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = crate::http_router(Arc::clone(fake) as Arc<dyn Accept>);
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    tokio::spawn(crate::serve_http(
+        Arc::clone(fake) as Arc<dyn Accept>,
+        listener,
+        std::future::pending(),
+    ));
     format!("http://{address}")
 }
 

@@ -124,6 +124,30 @@ fn a_body_of_empty_spans_is_refused_before_it_is_decoded() {
 }
 
 #[test]
+fn an_attribute_of_many_empty_values_is_weighed_whatever_it_looks_like() {
+    let many = prefixed(0x2a, &[0x0a, 0x00].repeat(50));
+    let value_first = [prefixed(0x12, &many), prefixed(0x0a, b"k")].concat();
+    let value_last = [prefixed(0x0a, b"k"), prefixed(0x12, &many)].concat();
+    let scalar_too = [
+        prefixed(0x0a, b"k"),
+        prefixed(0x12, &[&[0x10, 0x01][..], &many].concat()),
+    ]
+    .concat();
+    let text_too = [
+        prefixed(0x0a, b"k"),
+        prefixed(0x12, &[&[0x0a, 0x00][..], &many].concat()),
+    ]
+    .concat();
+    for attribute in [value_first, value_last, scalar_too, text_too] {
+        let span = prefixed(0x12, &prefixed(0x4a, &attribute));
+        let body = prefixed(0x0a, &prefixed(0x12, &span));
+        let size = 50 * size_of::<AnyValue>();
+        let fits = |max| decode_within(Signal::Traces, Encoding::Protobuf, &body, &mut Budget::new(max)).is_ok();
+        assert!(!fits(size) && fits(size + 2_000), "{attribute:?}");
+    }
+}
+
+#[test]
 fn a_usual_body_weighs_a_few_times_its_bytes() {
     let body = traces(1_000).encode_to_vec();
     let charged = |max: usize| decode_within(Signal::Traces, Encoding::Protobuf, &body, &mut Budget::new(max)).is_ok();

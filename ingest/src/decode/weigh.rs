@@ -142,7 +142,8 @@ fn walk(shape: Shape, message: &[u8], depth: u32, budget: &mut Budget<'_>) -> Re
                 rest = after;
                 if let Some((shape, bytes)) = field(shape, tag >> 3) {
                     budget.charge(bytes)?;
-                    if depth < DEPTH_MAX && !inside.is_empty() {
+                    let is_walked = depth < DEPTH_MAX && !(matches!(shape, Shape::KeyValue) && is_plain(inside));
+                    if is_walked && !inside.is_empty() {
                         walk(shape, inside, depth + 1, budget)?;
                     }
                 } else if matches!(shape, Shape::Buckets) {
@@ -159,6 +160,24 @@ fn walk(shape: Shape, message: &[u8], depth: u32, budget: &mut Budget<'_>) -> Re
         }
     }
     Ok(())
+}
+
+/// True for what nearly every attribute is: a short key and a short scalar, and nothing else.
+#[inline]
+fn is_plain(attribute: &[u8]) -> bool {
+    let [0x0a, key_length @ 0..0x80, rest @ ..] = attribute else {
+        return false;
+    };
+    let Some([0x12, length @ 0..0x80, value @ ..]) = rest.get(usize::from(*key_length)..) else {
+        return false;
+    };
+    value.len() == usize::from(*length)
+        && match value {
+            [0x0a, length @ 0..0x80, text @ ..] => text.len() == usize::from(*length),
+            [0x10 | 0x18, integer @ .., 0..0x80] => integer.iter().all(|byte| *byte >= 0x80),
+            [0x21, double @ ..] => double.len() == 8,
+            _ => false,
+        }
 }
 
 #[inline]

@@ -467,3 +467,45 @@ async fn a_page_of_another_site_cannot_write() {
         );
     }
 }
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_one_to_close() {
+    let fake = Arc::new(Fake::new(Limits {
+        connections_max: 1,
+        ..Limits::default()
+    }));
+    let base = serve_http(&fake).await;
+    let client = Client::new();
+    let first = client
+        .post(format!("{base}/v1/traces"))
+        .header("content-type", JSON)
+        .body(ONE_SPAN);
+    assert_eq!(first.send().await.unwrap().status(), 200);
+    // The client keeps its connection open; another's waits in the backlog.
+    let second = tokio::spawn(async move { post(&format!("{base}/v1/traces"), JSON, ONE_SPAN).await.status() });
+    tokio::task::yield_now().await;
+    assert!(!second.is_finished());
+    drop(client);
+    assert_eq!(second.await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn open_requests_finish_at_shutdown() {
+    let fake = Arc::new(Fake::gated(Limits::default()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(crate::serve_http(
+        Arc::clone(&fake) as Arc<dyn Accept>,
+        listener,
+        async {
+            let _ = stopped.await;
+        },
+    ));
+    let open = tokio::spawn(async move { post(&url, JSON, ONE_SPAN).await.status() });
+    fake.started(1).await;
+    stop.send(()).unwrap();
+    fake.open_gate();
+    assert_eq!(open.await.unwrap(), 200);
+    server.await.unwrap().unwrap();
+}

@@ -17,6 +17,7 @@ use spanledger_access::Principal;
 use spanledger_lake::{Lake, Table};
 
 use crate::table::LakeTable;
+use crate::views::PriceTable;
 use crate::{sandbox, views};
 
 /// Name of the one catalog.
@@ -35,7 +36,7 @@ struct Shared {
     principal: Principal,
     /// Session that views are planned in, before a catalog is set.
     base: SessionState,
-    prices: Arc<MemTable>,
+    prices: Arc<PriceTable>,
     opened: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
 }
 
@@ -48,7 +49,7 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    pub(crate) fn new(lake: Lake, principal: Principal, base: SessionState, prices: Arc<MemTable>) -> Self {
+    pub(crate) fn new(lake: Lake, principal: Principal, base: SessionState, prices: Arc<PriceTable>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 lake,
@@ -74,7 +75,7 @@ impl Catalog {
             return Ok(Some(Arc::new(table)));
         }
         match name {
-            views::PRICES => return Ok(Some(Arc::clone(&self.shared.prices) as Arc<dyn TableProvider>)),
+            views::PRICES => return Ok(Some(self.shared.prices.table()?)),
             views::FRESHNESS => {
                 let batch = views::freshness(&self.shared.lake.positions())?;
                 return Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)));

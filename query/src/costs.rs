@@ -371,7 +371,7 @@ impl Engine {
     /// [`Invalid`](ErrorKind::Invalid) for more dimensions than can be split by, and those of
     /// [`Engine::sql`].
     pub async fn costs(&self, principal: &Principal, request: &CostRequest) -> Result<CostReport> {
-        report(&self.session(principal)?, request).await
+        report(&self.session(principal), request).await
     }
 }
 

@@ -9,13 +9,12 @@
 //! Queries run on threads of their own: with a stack that the largest allowed statement fits in, and away
 //! from the threads that acknowledge telemetry. A caller that goes away, or a limit, stops its query.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -42,7 +41,8 @@ use crate::limits::{
     SPILL_BYTES_MAX, TIMEOUT_DEFAULT,
 };
 use crate::table::STORE_URL;
-use crate::{functions, sandbox, views};
+use crate::views::PriceTable;
+use crate::{functions, sandbox};
 
 /// Bounds of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,7 @@ struct Shared {
     book: Arc<PriceBook>,
     clock: Arc<dyn Clock>,
     base: SessionState,
-    prices: OnceLock<Arc<MemTable>>,
+    prices: Arc<PriceTable>,
     turns: Arc<Semaphore>,
     threads: Threads,
 }
@@ -121,10 +121,10 @@ impl Engine {
         Ok(Self {
             shared: Arc::new(Shared {
                 lake,
+                prices: Arc::new(PriceTable::new(Arc::clone(&book))),
                 book,
                 clock,
                 base,
-                prices: OnceLock::new(),
                 turns: Arc::new(Semaphore::new(CONCURRENT_QUERIES_MAX)),
                 threads: Threads::start(n_threads)?,
             }),
@@ -156,27 +156,21 @@ impl Engine {
     /// nearest valid names; [`TooLarge`](ErrorKind::TooLarge) where it or its answer is over a limit;
     /// [`Busy`](ErrorKind::Busy) where it ran out of time or memory.
     pub async fn sql(&self, principal: &Principal, sql: &str, options: &QueryOptions) -> Result<ResultSet> {
-        self.session(principal)?.query(sql, options).await
+        self.session(principal).query(sql, options).await
     }
 
     /// Several queries of one principal over the same snapshots, so that their answers agree.
-    pub(crate) fn session(&self, principal: &Principal) -> Result<Session> {
-        let prices = match self.shared.prices.get() {
-            Some(prices) => Arc::clone(prices),
-            None => {
-                let prices = Arc::new(views::prices(&self.shared.book)?);
-                Arc::clone(self.shared.prices.get_or_init(|| prices))
-            }
-        };
+    pub(crate) fn session(&self, principal: &Principal) -> Session {
         let mut base = self.shared.base.clone();
         let now = DateTime::from_timestamp_micros(self.now_ns().div_euclid(1_000));
         base.mark_start_execution();
         base.execution_props_mut().query_execution_start_time = now;
+        let prices = Arc::clone(&self.shared.prices);
         let catalog = Catalog::new(self.shared.lake.clone(), principal.clone(), base, prices);
-        Ok(Session {
+        Session {
             catalog,
             shared: Arc::clone(&self.shared),
-        })
+        }
     }
 }
 
@@ -237,7 +231,7 @@ async fn run(state: &SessionState, sql: &str, rows_max: usize) -> Result<ResultS
             truncated = true;
         }
         n_rows += batch.num_rows();
-        n_bytes += batch.get_array_memory_size();
+        n_bytes += bytes_of(&batch);
         if n_bytes > RESULT_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::TooLarge,
@@ -256,6 +250,19 @@ async fn run(state: &SessionState, sql: &str, rows_max: usize) -> Result<ResultS
         batches,
         truncated,
     })
+}
+
+/// Bytes of a batch's own rows: a slice of a large hot batch counts as what it shows.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| {
+            column
+                .to_data()
+                .get_slice_memory_size()
+                .unwrap_or_else(|_| column.get_array_memory_size())
+        })
+        .sum()
 }
 
 /// The last gate: whatever the parser let through, a plan that would change something is refused.

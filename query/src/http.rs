@@ -43,7 +43,7 @@ use crate::overview::ServerStatus;
 use crate::spend::Interval;
 use crate::time::{format_instant, parse_instant};
 
-/// Header that says an answer was cut at its row limit.
+/// Header of an answer that was cut at its row limit; absent from a whole one.
 pub const TRUNCATED_HEADER: &str = "x-spanledger-truncated";
 /// Seconds after which a busy server may be asked again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -400,8 +400,9 @@ fn answer(result: &ResultSet, format: Format) -> Result<Response> {
             headers.insert(header::CONTENT_DISPOSITION, disposition);
         }
     }
-    let truncated = if result.truncated { "true" } else { "false" };
-    headers.insert(TRUNCATED_HEADER, HeaderValue::from_static(truncated));
+    if result.truncated {
+        headers.insert(TRUNCATED_HEADER, HeaderValue::from_static("true"));
+    }
     Ok(response)
 }
 

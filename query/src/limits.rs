@@ -9,9 +9,10 @@ use std::time::Duration;
 pub const SQL_BYTES_MAX: usize = 128 << 10;
 /// Largest body of a REST request: a statement, JSON-escaped at worst six-fold.
 pub const BODY_BYTES_MAX: usize = 6 * SQL_BYTES_MAX + (64 << 10);
-/// Operators and operator words in a statement. Each can add one level to an expression tree; DataFusion
-/// has aborted the process on a sum of 2,000 terms (apache/datafusion#22229).
-pub const SQL_OPERATORS_MAX: usize = 1_000;
+/// Operators and operator words in a statement. Each can add one level to an expression tree: DataFusion
+/// has aborted the process on a sum of 2,000 terms (apache/datafusion#22229), and its optimizer's time grows
+/// with the square of the depth.
+pub const SQL_OPERATORS_MAX: usize = 500;
 /// Nested parentheses and brackets in a statement.
 pub const SQL_NESTING_MAX: usize = 64;
 /// `SELECT`s in a statement: each union arm or subquery adds one level to the plan.

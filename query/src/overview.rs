@@ -73,7 +73,7 @@ impl Engine {
         since_ns: Option<i64>,
         until_ns: Option<i64>,
     ) -> Result<Overview> {
-        let session = self.session(principal)?;
+        let session = self.session(principal);
         let request = CostRequest {
             since_ns,
             until_ns,

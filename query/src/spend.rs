@@ -99,7 +99,7 @@ impl Engine {
         since_ns: Option<i64>,
         until_ns: Option<i64>,
     ) -> Result<Vec<SpendPoint>> {
-        series(&self.session(principal)?, interval, since_ns, until_ns).await
+        series(&self.session(principal), interval, since_ns, until_ns).await
     }
 }
 

@@ -44,7 +44,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, ident, lit};
 use datafusion::object_store::ObjectMeta;
 use datafusion::object_store::path::Path;
-use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningStatistics};
+use datafusion::physical_optimizer::pruning::{PruningPredicateBuilder, PruningStatistics};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
@@ -102,7 +102,10 @@ impl LakeTable {
     fn matching_files(&self, state: &dyn Session, filter: &Expr) -> Result<Vec<DataFile>> {
         let schema = DFSchema::try_from(Arc::clone(&self.stored))?;
         let predicate = state.create_physical_expr(filter.clone(), &schema)?;
-        let Ok(pruning) = PruningPredicate::try_new(predicate, Arc::clone(&self.stored)) else {
+        let pruning = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(&self.stored))
+            .build(predicate);
+        let Some(pruning) = pruning else {
             return Ok(self.files.clone());
         };
         let keep = pruning.prune(&FileStatistics(&self.files))?;

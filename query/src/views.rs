@@ -3,12 +3,12 @@
 //! A view is SQL over the tables, or rows that come from memory (`prices`, `freshness`). A column that
 //! cannot be known yet is NULL, never 0. Adding is free; renaming is a migration.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
-use spanledger_lake::{Positions, Table};
+use spanledger_lake::Positions;
 use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceRow, RateRow};
 use spanledger_model::FemtoUsd;
 
@@ -216,20 +216,20 @@ FROM (
          CAST(NULL AS DECIMAL(38,15)) AS own_cost, CAST(NULL AS DECIMAL(38,15)) AS total_cost, 0 AS unpriced_calls
   FROM spans
   UNION ALL
-  SELECT trace_id, time, start_ns, start_ns + COALESCE(duration_ns, 0),
-         NULL, NULL,
-         0, 1,
-         CASE WHEN kind = 'llm' THEN 1 ELSE 0 END,
-         CASE WHEN kind = 'tool' THEN 1 ELSE 0 END,
-         CASE WHEN status = 'error' THEN 1 ELSE 0 END,
-         CASE WHEN kind IN ('llm', 'embedding') THEN input_tokens END,
-         CASE WHEN kind IN ('llm', 'embedding') THEN cache_read_tokens END,
-         CASE WHEN kind IN ('llm', 'embedding') THEN output_tokens END,
-         CASE WHEN parent_span_id IS NULL THEN own_cost END,
-         own_cost,
+  SELECT trace_id, time, start_ns, start_ns + COALESCE(duration_ns, 0) AS end_ns,
+         NULL AS name, NULL AS service,
+         0 AS n_spans, 1 AS calls,
+         CASE WHEN kind = 'llm' THEN 1 ELSE 0 END AS llm_calls,
+         CASE WHEN kind = 'tool' THEN 1 ELSE 0 END AS tool_calls,
+         CASE WHEN status = 'error' THEN 1 ELSE 0 END AS errors,
+         CASE WHEN kind IN ('llm', 'embedding') THEN input_tokens END AS input_tokens,
+         CASE WHEN kind IN ('llm', 'embedding') THEN cache_read_tokens END AS cache_read_tokens,
+         CASE WHEN kind IN ('llm', 'embedding') THEN output_tokens END AS output_tokens,
+         CASE WHEN parent_span_id IS NULL THEN own_cost END AS own_cost,
+         own_cost AS total_cost,
          CASE WHEN ",
     is_unpriced!(),
-    " THEN 1 ELSE 0 END
+    " THEN 1 ELSE 0 END AS unpriced_calls
   FROM calls
 )
 WHERE trace_id IS NOT NULL
@@ -255,8 +255,8 @@ SELECT server, tool,
        CASE WHEN SUM(calls) > SUM(errors) THEN SUM(lifetime_cost) / (SUM(calls) - SUM(errors)) END AS cost_per_success
 FROM (
   SELECT server, tool, COUNT(*) AS calls, COUNT(*) FILTER (WHERE status = 'error') AS errors,
-         approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ns) AS p50_duration_ns,
-         approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ns) AS p95_duration_ns,
+         CAST(approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ns) AS BIGINT) AS p50_duration_ns,
+         CAST(approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ns) AS BIGINT) AS p95_duration_ns,
          SUM(request_bytes) AS request_bytes, SUM(response_bytes) AS response_bytes,
          CAST(NULL AS DECIMAL(38,15)) AS direct, CAST(NULL AS DECIMAL(38,15)) AS context_tax,
          CAST(NULL AS DECIMAL(38,15)) AS first_touch, CAST(NULL AS DECIMAL(38,15)) AS carry,
@@ -314,8 +314,32 @@ pub(crate) fn freshness(positions: &Positions) -> Result<RecordBatch> {
     ])?)
 }
 
+/// The price book as a table, made when it is first asked for.
+#[derive(Debug)]
+pub(crate) struct PriceTable {
+    book: Arc<PriceBook>,
+    table: OnceLock<Arc<MemTable>>,
+}
+
+impl PriceTable {
+    pub(crate) fn new(book: Arc<PriceBook>) -> Self {
+        Self {
+            book,
+            table: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn table(&self) -> Result<Arc<MemTable>> {
+        if let Some(table) = self.table.get() {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(prices(&self.book)?);
+        Ok(Arc::clone(self.table.get_or_init(|| table)))
+    }
+}
+
 /// The price book, one row a rate; a model free of charge has one row without a rate.
-pub(crate) fn prices(book: &PriceBook) -> Result<MemTable> {
+fn prices(book: &PriceBook) -> Result<MemTable> {
     let listed = book.list(&PriceFilter::default());
     let mut rows: Vec<(&PriceRow, Option<&RateRow>, Option<i64>, Option<&str>)> = Vec::with_capacity(listed.len() * 4);
     for price in &listed {
@@ -356,6 +380,8 @@ pub(crate) fn prices(book: &PriceBook) -> Result<MemTable> {
 
 #[cfg(test)]
 mod tests {
+    use spanledger_lake::Table;
+
     use super::*;
 
     #[test]

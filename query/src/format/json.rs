@@ -61,7 +61,7 @@ fn write_row(line: &mut Vec<u8>, batch: &RecordBatch, names: &[String], row: usi
 }
 
 /// Column names as object keys: one that repeats gets a number, so that no value is lost.
-pub(crate) fn unique_names(schema: &Schema) -> Vec<String> {
+fn unique_names(schema: &Schema) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let mut name = field.name().clone();
@@ -81,7 +81,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Appends one value.
-pub(crate) fn json_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) {
+pub(super) fn json_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) {
     if array.is_null(row) {
         out.extend_from_slice(b"null");
         return;

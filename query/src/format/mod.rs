@@ -21,7 +21,6 @@ use parquet::arrow::ArrowWriter;
 use crate::engine::ResultSet;
 use crate::error::{Error, Result};
 
-pub(crate) use json::{json_value, unique_names};
 pub(crate) use text::cell_text;
 
 /// How an answer is written.

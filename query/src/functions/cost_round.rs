@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, Decimal128Array};
+use datafusion::arrow::array::{AsArray, Decimal128Array};
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use datafusion::common::plan_err;
 use datafusion::error::Result;
@@ -21,10 +21,7 @@ pub(super) struct CostRound {
 impl CostRound {
     pub(super) fn new() -> Self {
         Self {
-            signature: Signature::exact(
-                vec![DataType::Decimal128(MONEY_PRECISION, MONEY_SCALE), DataType::Int64],
-                Volatility::Immutable,
-            ),
+            signature: Signature::user_defined(Volatility::Immutable),
         }
     }
 }
@@ -36,6 +33,18 @@ impl ScalarUDFImpl for CostRound {
 
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        match arguments {
+            [cost, digits] if (cost.is_numeric() || cost.is_null()) && (digits.is_integer() || digits.is_null()) => {
+                Ok(vec![
+                    DataType::Decimal128(MONEY_PRECISION, MONEY_SCALE),
+                    DataType::Int64,
+                ])
+            }
+            _ => plan_err!("cost_round takes a cost and a number of digits: cost_round(SUM(effective_cost), 2)"),
+        }
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
@@ -55,7 +64,6 @@ impl ScalarUDFImpl for CostRound {
             .map(|(cost, digits)| Some(round(cost?, digits?)))
             .collect();
         let rounded = rounded.with_precision_and_scale(MONEY_PRECISION, MONEY_SCALE)?;
-        debug_assert_eq!(rounded.len(), costs.len());
         Ok(ColumnarValue::Array(Arc::new(rounded)))
     }
 }

@@ -79,9 +79,9 @@ async fn binary_formats_are_read_back() {
 }
 
 #[tokio::test]
-async fn nested_values_and_equal_names_become_json() {
+async fn nested_values_become_json() {
     let fixture = Fixture::filled().await;
-    let sql = "SELECT attributes, events[1]['name'] AS name, [1, 2] AS name, CAST('NaN' AS DOUBLE) AS nan, 1.5::double AS half \
+    let sql = "SELECT attributes, events[1]['name'] AS event, [1, 2] AS list, CAST('NaN' AS DOUBLE) AS nan, 1.5::double AS half \
                FROM spans WHERE span_id = '0000000000000001'";
     let result = fixture
         .ask(sql)
@@ -89,6 +89,20 @@ async fn nested_values_and_equal_names_become_json() {
         .unwrap_or_else(|error| panic!("{}", error.detail()));
     assert_eq!(
         written(&result, Format::Ndjson),
-        "{\"attributes\":{\"http.route\":\"mine\"},\"name\":\"mine\",\"name_2\":[1,2],\"nan\":null,\"half\":1.5}\n"
+        "{\"attributes\":{\"http.route\":\"mine\"},\"event\":\"mine\",\"list\":[1,2],\"nan\":null,\"half\":1.5}\n"
+    );
+}
+
+#[tokio::test]
+async fn columns_of_the_same_name_keep_both_values() {
+    let fixture = Fixture::filled().await;
+    let sql = "SELECT a.kind, b.kind FROM calls a JOIN calls b ON a.parent_span_id = b.span_id WHERE a.kind = 'tool'";
+    let result = fixture
+        .ask(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.detail()));
+    assert_eq!(
+        written(&result, Format::Ndjson),
+        "{\"kind\":\"tool\",\"kind_2\":\"agent\"}\n"
     );
 }

@@ -215,7 +215,7 @@ async fn spend_over_time_sums_to_the_total() {
 
 #[test]
 fn a_wrong_dimension_is_answered_with_the_right_one() {
-    let error = Dimension::parse_list("team,tols").unwrap_err();
+    let error = Dimension::parse_list("team,toool").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.message().contains("did you mean `tool`?"), "{error}");
     assert!(Dimension::parse_list("team,team").is_err());

@@ -68,7 +68,7 @@ async fn sql_is_answered_in_the_format_asked_for() {
     let (response, body) = send(&routes, sql(&json!({ "query": query }))).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
-    assert_eq!(response.headers()[TRUNCATED_HEADER], "false");
+    assert!(!response.headers().contains_key(TRUNCATED_HEADER));
     let rows: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(rows[0], json!({ "team": "support", "n": 4 }));
 

@@ -160,7 +160,7 @@ impl Fixture {
         let result = self
             .ask(sql)
             .await
-            .unwrap_or_else(|error| panic!("{sql}: {}", error.detail()));
+            .unwrap_or_else(|error| panic!("{sql:.300}: {}", error.detail()));
         let text = written(&result, Format::Csv);
         text.lines().skip(1).collect::<Vec<_>>().join("; ")
     }

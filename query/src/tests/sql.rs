@@ -53,7 +53,7 @@ async fn ids_are_hex_and_a_hex_filter_finds_its_row_in_files_and_hot() {
             ),
             ("span_id LIKE '%03'", "1"),
             ("upper(span_id) = '0000000000000003'", "1"),
-            ("parent_span_id IS NULL", "3"),
+            ("parent_span_id IS NULL", "2"),
             ("span_id = 'nonsense'", "0"),
             ("NOT (span_id = 'nonsense')", "6"),
             ("links[1]['span_id'] = '0000000000000003'", "1"),
@@ -138,7 +138,7 @@ async fn our_functions_answer() {
         ("SELECT now()", "2026-11-22T10:00:00Z"),
         (
             "SELECT approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ns) FROM calls WHERE kind = 'tool'",
-            "3000",
+            "3000.0",
         ),
         (
             "SELECT 0.5 * SUM(effective_cost) FROM ledger WHERE bucket = 'cache_read'",
@@ -232,5 +232,24 @@ async fn a_wrong_name_is_answered_with_the_right_one() {
         assert_eq!(error.kind(), kind, "{sql}: {error}");
         assert!(error.message().contains(part), "{sql}: {error}");
         assert!(!error.message().contains("DataFusion"), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn every_statement_of_the_sql_guide_is_answered() {
+    let guide = include_str!("../../../docs/sql.md");
+    let blocks = guide
+        .split("```sql\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let statements: Vec<&str> = blocks
+        .flat_map(|block| block.split(";\n"))
+        .map(str::trim)
+        .filter(|sql| !sql.is_empty())
+        .collect();
+    assert!(statements.len() >= 5, "{statements:?}");
+    let fixture = Fixture::filled().await;
+    for sql in statements {
+        fixture.answer(sql).await;
     }
 }

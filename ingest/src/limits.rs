@@ -74,7 +74,6 @@ pub const NAME_BYTES_MAX: usize = 4 * KIB;
 
 /// The limits in force. Lengths are in bytes, times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each field is documented at its default")]
 pub struct Limits {
     /// See [`BODY_BYTES_MAX`].
     pub body_bytes_max: usize,

@@ -156,9 +156,9 @@ message!(Resource, "resource", {
 message!(EntityRef, "entityRef", {
     "schemaUrl" => |entity, reader, map| entity.schema_url = reader.string("schemaUrl", map)?,
     "type" => |entity, reader, map| entity.r#type = reader.string("type", map)?,
-    "idKeys" => |entity, reader, map| entity.id_keys = reader.scalars("idKeys", map, Reader::to_string)?,
+    "idKeys" => |entity, reader, map| entity.id_keys = reader.scalars("idKeys", map, Reader::text)?,
     "descriptionKeys" => |entity, reader, map| {
-        entity.description_keys = reader.scalars("descriptionKeys", map, Reader::to_string)?;
+        entity.description_keys = reader.scalars("descriptionKeys", map, Reader::text)?;
     },
 });
 
@@ -188,7 +188,7 @@ message!(KeyValueList, "kvlistValue", {
 message!(AnyValue, "value", {
     "stringValue" => |value, reader, map| match reader.scalar(map)? {
         super::read::Scalar::Null => {}
-        scalar => value.value = Some(Value::StringValue(reader.to_string("stringValue", scalar))),
+        scalar => value.value = Some(Value::StringValue(reader.text("stringValue", scalar))),
     },
     "boolValue" => |value, reader, map| set(value, reader.bool("boolValue", map)?.map(Value::BoolValue)),
     "intValue" => |value, reader, map| set(value, reader.i64("intValue", map)?.map(Value::IntValue)),

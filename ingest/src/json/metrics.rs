@@ -97,9 +97,9 @@ message!(HistogramDataPoint, "dataPoint", {
     "timeUnixNano" => |point, reader, map| point.time_unix_nano = reader.u64("timeUnixNano", map)?,
     "count" => |point, reader, map| point.count = reader.u64("count", map)?,
     "sum" => |point, reader, map| point.sum = reader.f64("sum", map)?,
-    "bucketCounts" => |point, reader, map| point.bucket_counts = reader.scalars("bucketCounts", map, Reader::to_u64)?,
+    "bucketCounts" => |point, reader, map| point.bucket_counts = reader.scalars("bucketCounts", map, Reader::unsigned)?,
     "explicitBounds" => |point, reader, map| {
-        point.explicit_bounds = reader.scalars("explicitBounds", map, Reader::to_f64)?;
+        point.explicit_bounds = reader.scalars("explicitBounds", map, Reader::double)?;
     },
     "exemplars" => |point, reader, map| point.exemplars = reader.list(map)?,
     "flags" => |point, reader, map| point.flags = reader.u32("flags", map)?,
@@ -129,7 +129,7 @@ message!(ExponentialHistogramDataPoint, "dataPoint", {
 message!(Buckets, "buckets", {
     "offset" => |buckets, reader, map| buckets.offset = reader.i32("offset", map)?,
     "bucketCounts" => |buckets, reader, map| {
-        buckets.bucket_counts = reader.scalars("bucketCounts", map, Reader::to_u64)?;
+        buckets.bucket_counts = reader.scalars("bucketCounts", map, Reader::unsigned)?;
     },
 });
 

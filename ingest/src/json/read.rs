@@ -181,18 +181,18 @@ impl<'b, 'r> Reader<'b, 'r> {
     /// A string. Numbers and booleans are taken as their text.
     pub(super) fn string<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<String, A::Error> {
         let value = self.scalar(map)?;
-        Ok(self.to_string(key, value))
+        Ok(self.text(key, value))
     }
 
     pub(super) fn u64<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<u64, A::Error> {
         let value = self.number(map)?;
-        Ok(self.to_u64(key, value))
+        Ok(self.unsigned(key, value))
     }
 
     pub(super) fn u32<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<u32, A::Error> {
         let value = self.number(map)?;
         Ok(self
-            .to_integer(key, value, "a 32-bit unsigned integer", |value| {
+            .integer(key, value, "a 32-bit unsigned integer", |value| {
                 u32::try_from(value).ok()
             })
             .unwrap_or_default())
@@ -201,20 +201,20 @@ impl<'b, 'r> Reader<'b, 'r> {
     pub(super) fn i32<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<i32, A::Error> {
         let value = self.number(map)?;
         Ok(self
-            .to_integer(key, value, "a 32-bit integer", |value| i32::try_from(value).ok())
+            .integer(key, value, "a 32-bit integer", |value| i32::try_from(value).ok())
             .unwrap_or_default())
     }
 
     /// `None` for null.
     pub(super) fn i64<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<Option<i64>, A::Error> {
         let value = self.number(map)?;
-        Ok(self.to_integer(key, value, "a 64-bit integer", |value| i64::try_from(value).ok()))
+        Ok(self.integer(key, value, "a 64-bit integer", |value| i64::try_from(value).ok()))
     }
 
     /// `None` for null.
     pub(super) fn f64<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<Option<f64>, A::Error> {
         let value = self.number(map)?;
-        Ok(self.to_double(key, value))
+        Ok(self.optional_double(key, value))
     }
 
     /// `None` for null.
@@ -241,7 +241,7 @@ impl<'b, 'r> Reader<'b, 'r> {
                 Ok(by_name(&text).map_or_else(|| text.trim().parse().unwrap_or_default(), Into::into))
             }
             value => Ok(self
-                .to_integer(key, value, "an enum's number", |value| {
+                .integer(key, value, "an enum's number", |value| {
                     Some(i32::try_from(value).unwrap_or_default())
                 })
                 .unwrap_or_default()),
@@ -298,7 +298,7 @@ impl<'b, 'r> Reader<'b, 'r> {
         })
     }
 
-    pub(super) fn to_string(&mut self, key: &str, value: Scalar<'_>) -> String {
+    pub(super) fn text(&mut self, key: &str, value: Scalar<'_>) -> String {
         match value {
             Scalar::Text(text) => text.into_owned(),
             Scalar::Null => String::new(),
@@ -307,19 +307,19 @@ impl<'b, 'r> Reader<'b, 'r> {
         }
     }
 
-    pub(super) fn to_u64(&mut self, key: &str, value: Scalar<'_>) -> u64 {
-        self.to_integer(key, value, "a 64-bit unsigned integer", |value| {
+    pub(super) fn unsigned(&mut self, key: &str, value: Scalar<'_>) -> u64 {
+        self.integer(key, value, "a 64-bit unsigned integer", |value| {
             u64::try_from(value).ok()
         })
         .unwrap_or_default()
     }
 
-    /// As `to_double`, for lists.
-    pub(super) fn to_f64(&mut self, key: &str, value: Scalar<'_>) -> f64 {
-        self.to_double(key, value).unwrap_or_default()
+    /// As `optional_double`, for lists.
+    pub(super) fn double(&mut self, key: &str, value: Scalar<'_>) -> f64 {
+        self.optional_double(key, value).unwrap_or_default()
     }
 
-    fn to_double(&mut self, key: &str, value: Scalar<'_>) -> Option<f64> {
+    fn optional_double(&mut self, key: &str, value: Scalar<'_>) -> Option<f64> {
         match &value {
             Scalar::Null => None,
             Scalar::Float(number) if number.is_infinite() => self.wrong(key, &value, "a number"),
@@ -348,7 +348,7 @@ impl<'b, 'r> Reader<'b, 'r> {
         }
     }
 
-    fn to_integer<T>(
+    fn integer<T>(
         &mut self,
         key: &str,
         value: Scalar<'_>,

@@ -82,6 +82,7 @@ function calls(limit) {
       status: bad ? 'error' : random() < 0.2 ? 'unset' : 'ok', error_type: bad ? 'rate_limit_exceeded' : null, duration_ns: Math.round(random() * 9e9),
       team: of('team'), agent: of('agent'), server: llm ? null : of('server'), tool: llm ? null : of('tool'), response_model: model,
       input_tokens: llm ? Math.round(random() * 40000) : null, output_tokens: llm ? Math.round(random() * 900) : null, cache_read_tokens: llm ? Math.round(random() * 20000) : null,
+      unpriced: llm && model.startsWith('acme'),
       own_cost: llm && !model.startsWith('acme') ? (random() ** 4 * 0.2).toFixed(15) : null,
     };
   });

@@ -27,6 +27,8 @@ export interface CostReport {
   until: string | null;
   currency: string;
   rows: CostRow[];
+  /** What the server's own limit of groups cut off, summed up. */
+  other?: Measures;
   total: Measures;
 }
 
@@ -61,6 +63,8 @@ export interface Call {
   output_tokens?: number | null;
   cache_read_tokens?: number | null;
   own_cost?: string | null;
+  /** The server's word for a call that should have a price and has none. */
+  unpriced?: boolean | null;
 }
 
 export interface Status {
@@ -110,19 +114,19 @@ function rowsOf<T>(answer: T[] | { rows?: T[] }): T[] {
   return Array.isArray(answer) ? answer : (answer.rows ?? []);
 }
 
-/** `all` reaches back to the epoch: the server's default range would cut it. */
-export function since(range: Range): string {
-  return range === 'all' ? '1970-01-01T00:00:00Z' : range;
+/** Without `since` the server answers for all time. */
+function query(range: Range, parameters: Record<string, string>): string {
+  return new URLSearchParams(range === 'all' ? parameters : { ...parameters, since: range }).toString();
 }
 
 export const getStatus = (signal: AbortSignal): Promise<Status> => get('status', signal);
 
 export const getCosts = (by: Split, range: Range, signal: AbortSignal): Promise<CostReport> =>
-  get(`costs?${new URLSearchParams({ by, since: since(range) }).toString()}`, signal);
+  get(`costs?${query(range, { by })}`, signal);
 
 export const getSpend = async (range: Range, signal: AbortSignal): Promise<SpendPoint[]> => {
   const interval = range === '24h' ? 'hour' : 'day';
-  return rowsOf(await get(`spend?${new URLSearchParams({ interval, since: since(range) }).toString()}`, signal));
+  return rowsOf(await get(`spend?${query(range, { interval })}`, signal));
 };
 
 export const getCalls = async (limit: number, signal: AbortSignal): Promise<Call[]> =>

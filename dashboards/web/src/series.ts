@@ -54,7 +54,7 @@ export function fillSeries(points: SpendPoint[], range: Range, now: Date): Serie
   return { stepMs, steps };
 }
 
-/** A row of the split, or the rest that is folded. */
+/** A row of the split, or the rest that is folded; `folded` is 0 where only the server knows how many. */
 export interface RankedRow extends Measures {
   /** Null: telemetry named none. */
   name: string | null;
@@ -69,6 +69,7 @@ export function rank(
   sort: Sort,
   ascending: boolean,
   limit: number,
+  other?: Measures,
 ): RankedRow[] {
   const named: RankedRow[] = rows.map((row) => ({ ...row, name: row[split] ?? null }));
   const value = (row: RankedRow): number => (sort === 'cost' ? decimalNumber(row.cost) : sort === 'name' ? 0 : row[sort]);
@@ -76,9 +77,10 @@ export function rank(
     a.name === null ? (b.name === null ? 0 : 1) : b.name === null ? -1 : a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
   const order = ascending ? 1 : -1;
   named.sort((a, b) => order * (sort === 'name' ? byName(a, b) : value(a) - value(b)) || byName(a, b));
-  if (named.length <= limit + 1) return named;
+  const tail: RankedRow[] = other ? [{ ...other, name: null, folded: 0 }] : [];
+  if (named.length <= limit + 1) return [...named, ...tail];
   const rest = named.slice(limit);
-  return [...named.slice(0, limit), { ...sum(rest), name: null, folded: rest.length }];
+  return [...named.slice(0, limit), { ...sum([...rest, ...tail]), name: null, folded: rest.length }];
 }
 
 /** Exact sum of the measures. The cost stays absent only where every row's is. */

@@ -47,6 +47,8 @@ test('the rows shown and their rest add up to all rows', () => {
   assert.deepEqual(names('name', true, 10), ['a', 'b', 'c', 'd', null]);
   assert.deepEqual(names('calls', false, 10), ['a', 'b', 'c', 'd', null]);
   assert.deepEqual(names('cost', false, 2), [null, 'a', '+3 0.10000001']);
+  const cut = rank(rows, 'team', 'cost', false, 2, { ...row(null, '1'), calls: 7 });
+  assert.deepEqual([cut[2]?.cost, cut[2]?.calls], ['1.10000001', 10]);
 });
 
 test('the address is the whole state, and a damaged one falls back', () => {

@@ -56,9 +56,9 @@ function BreakdownTable(props: { split: Split }): JSX.Element | null {
   if (!report) return null;
   const { split } = props;
   const { sort, ascending, allRows } = route.value;
-  const rows = rank(report.rows, split, sort, ascending, allRows ? Infinity : ROWS_SHOWN);
+  const rows = rank(report.rows, split, sort, ascending, allRows ? Infinity : ROWS_SHOWN, report.other);
   const total = decimalNumber(report.total.cost);
-  const hasNone = rows.some((row) => row.name === null && !row.folded);
+  const hasNone = rows.some((row) => row.name === null && row.folded === undefined);
   return (
     <>
       <div class="scroll" role="region" aria-label={`Table: cost by ${split}`} tabIndex={0}>
@@ -72,7 +72,7 @@ function BreakdownTable(props: { split: Split }): JSX.Element | null {
             </tr>
           </thead>
           <tbody>
-            {rows.map((row) => <Row key={row.folded ? '\u0000rest' : (row.name ?? '\u0000none')} row={row} total={total} currency={report.currency} split={split} />)}
+            {rows.map((row) => <Row key={row.folded !== undefined ? '\u0000rest' : (row.name ?? '\u0000none')} row={row} total={total} currency={report.currency} split={split} />)}
           </tbody>
           <tfoot>
             <tr>
@@ -115,9 +115,9 @@ function Row(props: { row: RankedRow; total: number; currency: string; split: Sp
   const part = decimalNumber(row.cost);
   const share = formatShare(part, total);
   return (
-    <tr class={row.folded ? 'rest' : undefined}>
+    <tr class={row.folded !== undefined ? 'rest' : undefined}>
       <th scope="row">
-        {row.folded ? <StateLink change={{ allRows: true }}>{formatCount(row.folded)} more…</StateLink> : <Name text={row.name} max={48} />}
+        {row.folded === undefined ? <Name text={row.name} max={48} /> : row.folded === 0 ? 'all others' : <StateLink change={{ allRows: true }}>{formatCount(row.folded)} more…</StateLink>}
       </th>
       <td class="number"><Money cost={row.cost} currency={props.currency} unpricedTokens={row.unpriced_tokens} /></td>
       <td class="share">

@@ -103,9 +103,7 @@ function CallName(props: { call: Call }): JSX.Element {
 
 function OwnCost(props: { call: Call; currency: string }): JSX.Element {
   const { call } = props;
-  const usesModel = call.kind === 'llm' || call.kind === 'embedding';
-  const hasUsage = [call.input_tokens, call.output_tokens].some((count) => (count ?? 0) > 0);
-  if ((call.own_cost === null || call.own_cost === undefined) && usesModel && hasUsage) return <Unpriced />;
+  if (call.unpriced) return <Unpriced />;
   return <Money cost={call.own_cost} currency={props.currency} />;
 }
 

@@ -14,6 +14,7 @@ use spanledger_testkit::otlp::{self, Encoding, int as int_attribute, proto, text
 use spanledger_testkit::random::Rng;
 use spanledger_testkit::server::{Addresses, Server};
 use spanledger_testkit::wait;
+use tokio::runtime::Handle;
 
 use crate::support::{BINARY, int};
 
@@ -121,7 +122,10 @@ async fn what_was_acknowledged_survives_twenty_kills_and_is_counted_once() {
         http: reqwest::Client::builder().timeout(DEADLINE).build().unwrap(),
     });
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| tokio::spawn(send(load.clone(), client)))
+        .map(|client| {
+            let load = load.clone();
+            tokio::task::spawn_blocking(move || Handle::current().block_on(send(load, client)))
+        })
         .collect();
 
     let mut rng = Rng::new(SEED);

@@ -34,7 +34,9 @@ pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
     }
     let rated = rate(call, book);
     let pieces = match &rated {
-        Some(rated) => rated.pieces.clone(),
+        Some(rated) if !rated.pieces.is_empty() => rated.pieces.clone(),
+        // Nothing was used, and that is known: one request that costs 0.
+        Some(_) => rating::scale_to(&[], FemtoUsd::ZERO),
         None => unpriced_pieces(&call.usage),
     };
     // A reported zero beside a price above zero is an emitter that knows no price, not a free call.
@@ -94,7 +96,8 @@ pub fn billed_model(call: &Call) -> Option<&str> {
 }
 
 fn rate(call: &Call, book: &PriceBook) -> Option<Rated> {
-    if !call.usage.is_chargeable() {
+    // Not reported is not 0: only usage that somebody stated can be rated.
+    if call.usage.is_empty() {
         return None;
     }
     let plain = |tier: &&str| !PLAIN_TIERS.contains(&tier.to_ascii_lowercase().as_str());

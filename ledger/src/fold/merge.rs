@@ -122,14 +122,7 @@ pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance)
         duration_ns: outer.duration_ns,
         dialects: dialects.join(","),
         observation_ids,
-        hops: i32::try_from(
-            records
-                .iter()
-                .filter(|record| record.span_kind.is_some())
-                .count()
-                .max(1),
-        )
-        .unwrap_or(i32::MAX),
+        hops: hops(&records),
         status,
         error_type: (status == Status::Error)
             .then(|| records.iter().find_map(|record| record.error_type.clone()))
@@ -192,6 +185,14 @@ fn ranked(index: &Index<'_>, group: &Group) -> Vec<usize> {
         )
     });
     members
+}
+
+/// Spans the call went through, evidence beside them (an execution, a delegation) not counted.
+fn hops(records: &[&Observation]) -> i32 {
+    let spans = records
+        .iter()
+        .filter(|record| record.span_kind.is_some() && record.role != Role::Detail);
+    i32::try_from(spans.count().max(1)).unwrap_or(i32::MAX)
 }
 
 /// Tokens: those of the most detailed record, its gaps filled from the others. The points of a counter are

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
@@ -19,6 +20,9 @@ use crate::options::{COMMIT_ATTEMPTS, COMMITS_PER_CHECKPOINT, COMMITS_PER_LOG_CL
 use crate::sort::SortedRows;
 use crate::table_log::{AddedFile, Change, CommitOutcome};
 use crate::tables::Table;
+
+/// Files of one commit written at a time: enough to hide an fsync, and few enough for a day-spanning import.
+const PUTS_IN_FLIGHT: usize = 8;
 
 /// A change to a table, all of it or nothing.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +114,7 @@ impl Inner {
                 statistics: encoded.statistics,
             })
         });
-        futures::future::try_join_all(puts).await
+        futures::stream::iter(puts).buffered(PUTS_IN_FLIGHT).try_collect().await
     }
 
     /// Puts a file under a name that nobody has. Time and a counter make names unique within this writer,

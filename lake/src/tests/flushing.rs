@@ -335,3 +335,54 @@ async fn a_full_hot_buffer_flushes_by_itself() {
     .await
     .unwrap();
 }
+
+/// Rewrites the schema of a table's first commit.
+fn edit_schema(dir: &TempDir, edit: impl Fn(&mut Vec<serde_json::Value>)) {
+    let path = dir.path().join("tables/spans/_delta_log/00000000000000000000.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let mut action: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(metadata) = action.get_mut("metaData") {
+                let mut schema: serde_json::Value =
+                    serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
+                edit(schema["fields"].as_array_mut().unwrap());
+                metadata["schemaString"] = schema.to_string().into();
+            }
+            action.to_string()
+        })
+        .collect();
+    std::fs::write(path, lines.join("\n")).unwrap();
+}
+
+#[tokio::test]
+async fn a_lake_of_an_older_schema_gets_the_new_columns() {
+    let dir = TempDir::new().unwrap();
+    open(&dir).await.shutdown().await.unwrap();
+    edit_schema(&dir, |fields| drop(fields.pop()));
+    let lake = open(&dir).await;
+    assert_eq!(lake.snapshot(Table::Spans).unwrap().version, 1);
+    send(&lake, "spans:0:10").await.unwrap();
+    lake.shutdown().await.unwrap();
+    let table = open_outside(&dir, Table::Spans).await;
+    let n_fields = table.snapshot().unwrap().schema().fields().count();
+    assert_eq!(n_fields, Table::Spans.schema().fields().len());
+    let lake = open(&dir).await;
+    assert_eq!(lake.snapshot(Table::Spans).unwrap().version, 2, "widened once");
+    assert_eq!(numbers(&lake, Table::Spans).await, range(0, 10));
+}
+
+#[tokio::test]
+async fn a_lake_of_a_newer_schema_is_refused() {
+    let dir = TempDir::new().unwrap();
+    open(&dir).await.shutdown().await.unwrap();
+    edit_schema(&dir, |fields| {
+        fields.push(serde_json::json!({"name": "future", "type": "string", "nullable": true, "metadata": {}}));
+    });
+    let refused = Lake::open(quiet_options(dir.path()), TestClock::new(), &TestReplay)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(refused.message().contains("future"), "{refused}");
+}

@@ -30,7 +30,7 @@ pub struct TraceNode {
     pub call_id: Option<String>,
     /// The call's kind, or `span`.
     pub kind: String,
-    /// Span's name, or what the call was about.
+    /// Span's name, with what the call was about where the name does not say it.
     pub name: String,
     /// Emitter.
     pub service: Option<String>,
@@ -295,8 +295,11 @@ fn call_node(row: Row<'_>) -> TraceNode {
     }
 }
 
-/// Tells a span's node which call it is. The span keeps its own name and times.
+/// Tells a span's node which call it is. The span keeps its own times.
 fn merge(node: &mut TraceNode, call: TraceNode) {
+    if call.kind != "agent" && !node.name.contains(&call.name) {
+        node.name = format!("{} {}", node.name, call.name);
+    }
     node.call_id = call.call_id;
     node.kind = call.kind;
     if call.status == "error" || node.status.is_empty() {

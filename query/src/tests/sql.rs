@@ -180,8 +180,8 @@ async fn views_sum_what_the_tables_hold() {
             "gen_ai,desk,span,6,4; ,mine,span,1,0",
         ),
         (
-            "SELECT COUNT(*) FROM prices WHERE provider = 'anthropic' AND model = 'claude-sonnet-4-5' AND usd = 3 AND bucket = 'input'",
-            "1",
+            "SELECT DISTINCT usd, per FROM prices WHERE provider = 'anthropic' AND model = 'claude-sonnet-4-5' AND unit = 'input_tokens' AND context IS NULL AND above_input_tokens IS NULL",
+            "3,1M tokens",
         ),
         (
             "SELECT acknowledged_at, committed_sequence FROM freshness",

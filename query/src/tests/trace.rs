@@ -29,9 +29,9 @@ async fn a_trace_is_a_tree_of_spans_and_calls_with_costs() {
         shown,
         [
             "mine 1 agent - 0.107200500000001",
-            " mine 2 llm 0.0072005 0.0072005",
-            " mine 3 tool - 0.100000000000001",
-            "  mine 4 llm 0.100000000000001 0.100000000000001",
+            " mine 2 claude-sonnet-4-5 llm 0.0072005 0.0072005",
+            " mine 3 search tool - 0.100000000000001",
+            "  mine 4 claude-sonnet-4-5 llm 0.100000000000001 0.100000000000001",
             " mine 9 span - -",
         ]
     );

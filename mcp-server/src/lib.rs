@@ -1,0 +1,34 @@
+//! The ledger as an MCP server: an AI client asks what things cost and gets exact figures.
+//!
+//! The last station of the flow, beside the dashboard: every answer comes from
+//! [`Engine`](spanledger_query::Engine), so that it agrees with REST, SQL and the command line. `rmcp` is the
+//! protocol layer and knows both eras (2026-07-28 stateless, 2025-11-25 with its handshake); nothing is kept
+//! between requests, so a restart loses no session. Guarantees: an answer fits a model's context (limits in
+//! [`limits`]), its text and its structured form are each complete alone, names from telemetry are marked as
+//! data and stripped of invisible characters. Deliberately not here: SQL planning, the answers' arithmetic.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`server`] | the MCP handler: who asks, which tools, how answers and errors go out |
+//! | `transport` | Streamable HTTP (hosts, origins) and stdio |
+//! | `tools` | one file a tool: definition, schema, answer |
+//! | `arguments` | lenient reading of arguments, with errors that teach |
+//! | `text` | telemetry's text made harmless; TSV |
+//! | [`limits`] | every limit, with its reason |
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod error;
+pub mod limits;
+pub mod server;
+mod text;
+mod tools;
+mod transport;
+
+pub use error::{Error, ErrorKind, Result};
+pub use server::LedgerServer;
+pub use transport::{router, serve_stdio};
+
+#[cfg(test)]
+mod tests;

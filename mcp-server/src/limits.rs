@@ -1,0 +1,22 @@
+//! Every limit of the crate, each with its reason.
+
+/// Bytes of rows in one answer: about 7,000 tokens of TSV, well under the 25,000 at which Claude Code cuts.
+pub const ROWS_BYTES_MAX: usize = 20_000;
+/// Characters of one value in an answer: a name is shorter, a prompt text belongs to a narrower question.
+pub const VALUE_CHARS_MAX: usize = 200;
+/// Rows of `query_costs` where the client names no limit: about 1,000 tokens.
+pub const COST_ROWS_DEFAULT: usize = 25;
+/// Rows of `query_costs` that a client may ask for.
+pub const COST_ROWS_MAX: usize = 500;
+/// Rows of `run_sql` where the client names no limit.
+pub const SQL_ROWS_DEFAULT: usize = 50;
+/// Rows of `run_sql` that a client may ask for.
+pub const SQL_ROWS_MAX: usize = 1_000;
+/// Values named for each dimension of the overview.
+pub const OVERVIEW_VALUES: usize = 8;
+/// Values listed for one dimension.
+pub const DIMENSION_VALUES: usize = 50;
+/// How long a client may keep the list of tools: it changes with a release only.
+pub const TOOLS_TTL_MS: u64 = 300_000;
+/// Body of one MCP request, in bytes: a statement of the longest allowed length, JSON-escaped.
+pub const BODY_BYTES_MAX: usize = 1 << 20;

@@ -1,0 +1,70 @@
+//! The tools, one file each. Few, shaped by questions; their definitions are in every client's context, so
+//! every word in them is paid for on every turn.
+
+mod describe_data;
+mod query_costs;
+mod run_sql;
+
+use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use serde_json::Value;
+use spanledger_access::Principal;
+use spanledger_query::{Engine, Result};
+
+/// One call of a tool.
+pub(crate) struct Call<'c> {
+    pub(crate) engine: &'c Engine,
+    pub(crate) principal: &'c Principal,
+    pub(crate) arguments: Option<JsonObject>,
+}
+
+/// An answer, twice: hosts forward the text or the structure, so each is complete alone.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) structured: Value,
+}
+
+/// All tools, always in this order: a client's prompt cache depends on it.
+pub(crate) fn definitions() -> Vec<Tool> {
+    vec![
+        query_costs::definition(),
+        describe_data::definition(),
+        run_sql::definition(),
+    ]
+}
+
+/// Runs a tool; `None` where there is none of that name.
+pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
+    Some(match name {
+        query_costs::NAME => query_costs::answer(call).await,
+        describe_data::NAME => describe_data::answer(call).await,
+        run_sql::NAME => run_sql::answer(call).await,
+        _ => return None,
+    })
+}
+
+/// A tool that only reads what is in this lake.
+fn reading_tool(
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    input_schema: Value,
+    output_schema: Value,
+) -> Tool {
+    let annotations = ToolAnnotations::with_title(title)
+        .read_only(true)
+        .destructive(false)
+        .idempotent(true)
+        .open_world(false);
+    Tool::new(name, description, object(input_schema))
+        .with_title(title)
+        .with_raw_output_schema(object(output_schema).into())
+        .with_annotations(annotations)
+}
+
+fn object(schema: Value) -> JsonObject {
+    match schema {
+        Value::Object(object) => object,
+        _ => JsonObject::new(),
+    }
+}

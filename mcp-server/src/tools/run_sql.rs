@@ -1,0 +1,115 @@
+//! `run_sql`: one read-only statement, for questions that have no tool.
+
+use rmcp::model::Tool;
+use serde_json::{Value, json};
+use spanledger_query::{Error, ErrorKind, Format, QueryOptions, Result, ResultSet, write};
+
+use super::{Answer, Call, reading_tool};
+use crate::arguments::Arguments;
+use crate::limits::{SQL_ROWS_DEFAULT, SQL_ROWS_MAX};
+use crate::text::{DATA_NOTE, Rows};
+
+pub(crate) const NAME: &str = "run_sql";
+const ARGUMENTS: [&str; 2] = ["query", "limit"];
+
+pub(crate) fn definition() -> Tool {
+    reading_tool(
+        NAME,
+        "Run SQL",
+        "One read-only SQL statement (DataFusion, PostgreSQL dialect) over calls, ledger, spans and more; aggregate in \
+         SQL. describe_data {\"table\": …} lists columns.",
+        json!({
+            "type": "object",
+            "properties": {
+                "query": { "type": "string" },
+                "limit": { "type": "integer", "minimum": 1, "maximum": SQL_ROWS_MAX, "default": SQL_ROWS_DEFAULT, "description": "rows returned" }
+            },
+            "required": ["query"],
+            "additionalProperties": false
+        }),
+        json!({
+            "type": "object",
+            "properties": {
+                "columns": { "type": "array", "items": { "type": "string" } },
+                "rows": { "type": "array", "items": { "type": "array" } },
+                "truncated": { "type": "boolean" },
+                "notes": { "type": "array", "items": { "type": "string" } }
+            },
+            "required": ["columns", "rows", "truncated", "notes"]
+        }),
+    )
+}
+
+pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
+    let arguments = Arguments::new(NAME, &ARGUMENTS, call.arguments)?;
+    let query = arguments
+        .text("query")?
+        .ok_or_else(|| Error::invalid("`query` is missing: one SELECT statement"))?;
+    let options = QueryOptions {
+        rows_max: arguments.count("limit", SQL_ROWS_DEFAULT, SQL_ROWS_MAX)?,
+        ..QueryOptions::default()
+    };
+    let result = call.engine.sql(call.principal, query, &options).await?;
+    let (rows, cut) = table(&result)?;
+    let truncated = cut || result.truncated;
+    let mut notes = Vec::new();
+    if cut {
+        notes.push(format!(
+            "only the first {} of {} rows fit into an answer; select fewer columns, aggregate, or add WHERE",
+            rows.len(),
+            result.n_rows()
+        ));
+    } else if result.truncated {
+        notes.push(format!(
+            "the first {} rows, there are more; aggregate with GROUP BY, add WHERE, or raise limit (at most {SQL_ROWS_MAX})",
+            rows.len()
+        ));
+    }
+    if rows.len() > 0 {
+        notes.push(DATA_NOTE.to_owned());
+    } else {
+        notes.push("no rows".to_owned());
+    }
+    Ok(Answer {
+        text: format!("{}{}", rows.tsv(0), notes.join("; ")),
+        structured: json!({
+            "columns": rows.columns_json(),
+            "rows": rows.rows_json(),
+            "truncated": truncated,
+            "notes": notes,
+        }),
+    })
+}
+
+/// The rows as far as they fit, and whether some did not. Values are those of the REST API's JSON: money as
+/// exact strings, times in RFC 3339.
+pub(crate) fn table(result: &ResultSet) -> Result<(Rows, bool)> {
+    let columns: Vec<&str> = result
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
+    if let Some(twice) = columns
+        .iter()
+        .enumerate()
+        .find(|(index, name)| columns[..*index].contains(name))
+    {
+        return Err(Error::invalid(format!(
+            "two columns are named `{}`; give one another name with AS",
+            twice.1
+        )));
+    }
+    let mut lines = Vec::new();
+    write(result, Format::Ndjson, &mut lines)?;
+    let mut rows = Rows::new(columns.iter().copied());
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut row: serde_json::Map<String, Value> = serde_json::from_slice(line)
+            .map_err(|error| Error::new(ErrorKind::Internal, "a row could not be written").with_source(error))?;
+        let cells = columns.iter().map(|name| row.remove(*name).unwrap_or(Value::Null));
+        if !rows.push(cells.collect()) {
+            return Ok((rows, true));
+        }
+    }
+    Ok((rows, false))
+}

@@ -147,6 +147,9 @@ fn kind_of(cause: &(dyn std::error::Error + 'static)) -> Option<Kind> {
     if let Some(error) = cause.downcast_ref::<spanledger_ingest::Error>() {
         return Some(crate_kind(&format!("{:?}", error.kind())));
     }
+    if let Some(error) = cause.downcast_ref::<spanledger_mcp_server::Error>() {
+        return Some(crate_kind(&format!("{:?}", error.kind())));
+    }
     cause
         .downcast_ref::<spanledger_query::Error>()
         .map(|error| crate_kind(&format!("{:?}", error.kind())))

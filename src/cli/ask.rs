@@ -180,7 +180,7 @@ pub enum PricesCommand {
     },
 }
 
-/// `mcp`.
+/// `mcp`: answers from what was committed when it started; a server's `/mcp` answers up to the second.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = MCP_EXAMPLES)]
 pub struct McpArgs {

@@ -66,6 +66,8 @@ pub enum Command {
     #[command(subcommand)]
     Lake(LakeCommand),
     /// Serve the ledger as MCP tools over standard input and output
+    ///
+    /// Answers from what was committed when it started. A running server's /mcp answers up to the second.
     Mcp(McpArgs),
     /// Check folder, ports, clock, data and prices, and say what to do about each finding
     Doctor(DoctorArgs),

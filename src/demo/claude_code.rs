@@ -1,7 +1,7 @@
 //! Claude Code: spans, events and metrics that tell the same calls three times, as captured from 2.1.197.
 //!
 //! `input_tokens` excludes the cache; `cost_usd` is the host's own price; events point to the interaction
-//! span. Acme sets `CLAUDE_CODE_PROPAGATE_TRACEPARENT=1` and instruments its servers' HTTP, so that their
+//! span. Most of Acme sets `CLAUDE_CODE_PROPAGATE_TRACEPARENT=1` and instruments its servers' HTTP, so that their
 //! spans stand below the host's tool execution.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,9 @@ const EVENTS_SCOPE: &str = "com.anthropic.claude_code.events";
 const TRACING_SCOPE: &str = "com.anthropic.claude_code.tracing";
 const METRICS_SCOPE: &str = "com.anthropic.claude_code";
 
+/// The colleague who runs the host's defaults: his servers' spans stand in traces of their own.
+const WITHOUT_PROPAGATION: &str = "sven@acme.test";
+
 /// Writes a session's telemetry.
 pub fn render(outbox: &mut Outbox, session: &Session, scopes: &Scopes, rng: &mut Rng) {
     outbox.lane(session.agent.name, || resource(session.agent));
@@ -41,8 +44,12 @@ pub fn render(outbox: &mut Outbox, session: &Session, scopes: &Scopes, rng: &mut
                     let execution = host.tool_call(outbox, call, tool.name, tool.arguments, rng);
                     // The server sees the call inside the host's time.
                     let within = (call.start_ns + 2 * MS, call.duration_ns - 3 * MS);
-                    let request = http_server_span(outbox, &execution, call.server, within, scopes, rng);
-                    server_span(outbox, Some(&request), call, within, scopes, rng);
+                    if session.user == WITHOUT_PROPAGATION {
+                        server_span(outbox, None, call, within, scopes, rng);
+                    } else {
+                        let request = http_server_span(outbox, &execution, call.server, within, scopes, rng);
+                        server_span(outbox, Some(&request), call, within, scopes, rng);
+                    }
                 }
             }
         }

@@ -59,6 +59,6 @@ impl Control for ServerControl {
 /// All faces.
 pub fn router(engine: &Engine, control: Arc<dyn Control>) -> Router {
     spanledger_query::router(engine.clone(), control)
-        .nest("/mcp", spanledger_mcp_server::router(engine.clone()))
+        .merge(spanledger_mcp_server::router(engine.clone()))
         .merge(spanledger_dashboards::router())
 }

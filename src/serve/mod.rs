@@ -148,11 +148,8 @@ impl Server {
         let drain = Duration::from_millis(self.pipeline.limits().drain_ms);
         let grpc = spanledger_ingest::serve_grpc(self.pipeline.clone(), ports.otlp_grpc, on(stopped));
         self.spawn("OTLP gRPC", drain + DRAIN, async { Ok(grpc.await?) });
-        let router = spanledger_ingest::http_router(self.pipeline.clone());
-        let otlp_http = axum::serve(ports.otlp_http, router)
-            .with_graceful_shutdown(on(stopped))
-            .into_future();
-        self.spawn("OTLP HTTP", drain, async { Ok(otlp_http.await?) });
+        let otlp_http = spanledger_ingest::serve_http(self.pipeline.clone(), ports.otlp_http, on(stopped));
+        self.spawn("OTLP HTTP", drain + DRAIN, async { Ok(otlp_http.await?) });
         let http = axum::serve(ports.http, faces)
             .with_graceful_shutdown(on(stopped))
             .into_future();

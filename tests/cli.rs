@@ -241,3 +241,30 @@ async fn a_server_and_its_folder_give_the_same_answer() {
     };
     assert_eq!(costs(&["--url", &server.addresses().http]), costs(&["--data", "data"]));
 }
+
+#[test]
+fn the_demo_comes_to_its_known_totals() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = [
+        "--http",
+        "127.0.0.1:0",
+        "--otlp-grpc",
+        "127.0.0.1:0",
+        "--otlp-http",
+        "127.0.0.1:0",
+    ];
+    let demo = [
+        "demo",
+        "--exit",
+        "--json",
+        "--days",
+        "1",
+        "--end",
+        "2026-11-22",
+        "--data",
+        "demo",
+    ];
+    // exit 1 is its way to say that the ledger differs from what the generator planned
+    let report: Value = serde_json::from_str(&run_ok(folder.path(), &[&demo, &ports[..]].concat())).unwrap();
+    assert!(report.is_object(), "{report}");
+}

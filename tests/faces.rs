@@ -1,14 +1,18 @@
 //! Every face shows the same figures: the MCP Inspector, a browser and the command line, on the demo's data.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 use spanledger_testkit::tools;
 
-use crate::support::{TestServer, plain, run_ok};
+use crate::support::{BINARY, TestServer, plain, run_ok};
 
 /// Enough of the demo for every team and tool to appear; the whole week only takes longer.
 const DEMO: [&str; 3] = ["demo", "--days", "2"];
+
+/// Where the Inspector keeps its list of servers.
+const INSPECTOR_CONFIG: &str = "inspector.json";
 
 /// Cost by team; a row without a team is `None`. Exact, without trailing zeros.
 type CostByTeam = BTreeMap<Option<String>, String>;
@@ -51,51 +55,51 @@ fn costs(server: &TestServer) -> (CostByTeam, String) {
     (rows, plain(report[0]["cost"].as_str().unwrap()))
 }
 
-/// Runs the Inspector's command line against the server's MCP endpoint.
-async fn inspect(server: &TestServer, era: &str, arguments: &[&str]) -> Value {
+/// Runs the Inspector's command line against an MCP server, `arguments` naming it and the method.
+async fn inspect(folder: &Path, arguments: &[&str]) -> Value {
     let mut inspector = tools::npm_command("mcp-inspector").unwrap();
     inspector
-        .env("MCP_CATALOG_PATH", server.data().with_file_name("inspector.json"))
-        .arg("--cli")
-        .arg(format!("{}/mcp", server.addresses().http))
-        .args(["--transport", "http", "--protocol-era", era, "--format", "json"])
+        .env("MCP_CATALOG_PATH", folder.join(INSPECTOR_CONFIG))
+        .args(["--cli", "--format", "json"])
         .args(arguments);
     let said = tools::run(&mut inspector).await.unwrap();
-    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    let said: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+    said["result"].clone()
 }
 
-#[tokio::test]
-async fn the_inspector_lists_the_tools_and_gets_the_cost_by_team() {
-    let server = demo().await;
-    let (expected, total) = costs(&server);
-    assert!(expected.len() >= 3, "the demo has three teams: {expected:?}");
-    for era in ["modern", "legacy"] {
-        let listed = inspect(&server, era, &["--method", "tools/list"]).await;
-        let names: Vec<&str> = listed["tools"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|tool| tool["name"].as_str().unwrap())
-            .collect();
-        for name in ["describe_data", "query_costs", "run_sql"] {
-            assert!(names.contains(&name), "{era}: {name} is not among {names:?}");
-        }
-        let call = [
-            "--method",
-            "tools/call",
-            "--tool-name",
-            "query_costs",
-            "--tool-arg",
-            r#"by=["team"]"#,
-        ];
-        let answer = inspect(&server, era, &call).await;
-        let content = &answer["structuredContent"];
-        assert_eq!(cost_by_team(content), expected, "{era}: {answer}");
-        assert!(
-            answer.to_string().contains(&total),
-            "{era}: the total {total} is not in {answer}"
-        );
+/// The tools are listed, and `query_costs` by team gives the figures of the command line.
+async fn check_mcp(folder: &Path, server: &[&str], expected: &CostByTeam, total: &str) {
+    let listed = inspect(folder, &[server, &["--method", "tools/list"]].concat()).await;
+    let names: Vec<&str> = listed["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap())
+        .collect();
+    for name in ["describe_data", "query_costs", "run_sql"] {
+        assert!(names.contains(&name), "{server:?}: {name} is not among {names:?}");
     }
+    let call = [
+        "--method",
+        "tools/call",
+        "--tool-name",
+        "query_costs",
+        "--tool-arg",
+        r#"by=["team"]"#,
+    ];
+    let answer = inspect(folder, &[server, &call].concat()).await;
+    let content = &answer["structuredContent"];
+    assert_eq!(&cost_by_team(content), expected, "{server:?}: {answer}");
+    assert_eq!(
+        plain(content["total"]["cost"].as_str().unwrap()),
+        total,
+        "{server:?}: {answer}"
+    );
+    // some hosts forward the text alone
+    assert!(
+        answer["content"][0]["text"].as_str().unwrap().contains(total),
+        "{server:?}: {answer}"
+    );
 }
 
 /// Reads `{columns, rows}` as MCP answers have it.
@@ -120,6 +124,25 @@ fn cost_by_team(content: &Value) -> CostByTeam {
 }
 
 #[tokio::test]
+async fn the_inspector_lists_the_tools_and_gets_the_cost_by_team() {
+    let server = demo().await;
+    let folder = server.data().parent().unwrap();
+    let (expected, total) = costs(&server);
+    assert!(expected.len() >= 3, "the demo has three teams: {expected:?}");
+    let url = format!("{}/mcp", server.addresses().http);
+    for era in ["modern", "legacy"] {
+        let over_http = [url.as_str(), "--transport", "http", "--protocol-era", era];
+        check_mcp(folder, &over_http, &expected, &total).await;
+    }
+    // over stdio as a host starts it: by its entry in a configuration file
+    let arguments = ["mcp", "--data", server.data().to_str().unwrap()];
+    let config = serde_json::json!({"mcpServers": {"spanledger": {"command": BINARY, "args": arguments}}});
+    std::fs::write(folder.join(INSPECTOR_CONFIG), config.to_string()).unwrap();
+    let over_stdio = ["--server", "spanledger"];
+    check_mcp(folder, &over_stdio, &expected, &total).await;
+}
+
+#[tokio::test]
 async fn a_browser_shows_the_figures_of_the_command_line() {
     let server = demo().await;
     let (expected, total) = costs(&server);
@@ -141,10 +164,6 @@ async fn a_browser_shows_the_figures_of_the_command_line() {
                 amount(&row["cost"]),
             )
         })
-        .collect();
-    let expected: CostByTeam = expected
-        .into_iter()
-        .map(|(team, cost)| (team, if cost == "0" { "0".to_owned() } else { cost }))
         .collect();
     assert_eq!(rows, expected, "{shown}");
 }

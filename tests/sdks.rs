@@ -37,7 +37,8 @@ async fn check(program: &str, protocol: &str) {
     let logs = format!("logs WHERE service = '{service}' AND event_name = 'question.answered'");
     assert_eq!(count(&logs).await, 1, "{program} {protocol}");
     // a reader exports at the flush and once more at the shutdown; JavaScript counts in doubles
-    let points = format!("metrics WHERE service = '{service}' AND name = 'questions' AND COALESCE(value_int, value) = 3");
+    let points =
+        format!("metrics WHERE service = '{service}' AND name = 'questions' AND COALESCE(value_int, value) = 3");
     assert!(count(&points).await >= 1, "{program} {protocol}");
 
     let call = server

@@ -33,8 +33,12 @@ async function main() {
   });
   try {
     await page.goto(url);
-    // a table of rows where there are calls, the first-run blocks where there are none
-    await page.waitForFunction(() => document.querySelector("tbody tr") || document.body.innerText.match(/waiting/i));
+    // every figure where there are calls, the first-run blocks where there are none
+    await page.waitForFunction(() => {
+      const split = document.querySelector("section[aria-labelledby=split-title] tbody tr");
+      const total = document.querySelector("dl.totals .main .money");
+      return (split && total) || document.body.innerText.includes("OTEL_EXPORTER_OTLP_ENDPOINT");
+    });
     const shown = await page.evaluate(() => {
       const text = (element) => (element ? element.innerText.trim() : null);
       const money = (row) => row.querySelector(".money")?.title ?? null;

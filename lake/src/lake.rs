@@ -286,6 +286,11 @@ impl Inner {
                 "this lake is open for reading only: send writes to the server that holds it",
             ));
         }
+        if self.writing.read().lock.is_none() {
+            return Err(Error::busy(
+                "the lake is shut down: another process may hold its folder now",
+            ));
+        }
         Ok(())
     }
 

@@ -126,9 +126,10 @@ impl Lake {
         }
         let files = Arc::clone(&self.inner.files);
         let dir = self.inner.wal_dir.clone();
+        let covered = self.positions().flushed;
         let scan = tokio::task::spawn_blocking(move || {
             if dir.is_dir() {
-                segment::scan(files.as_ref(), &dir, |_| Ok(()))
+                segment::scan(files.as_ref(), &dir, covered, |_| Ok(()))
             } else {
                 Ok(segment::Scan::default())
             }

@@ -381,7 +381,7 @@ async fn ensure_table(
 
 fn recover_log(files: &dyn Files, dir: &FilePath, watermark: Watermark) -> Result<(Vec<Frame>, VecDeque<Segment>)> {
     let mut frames = Vec::new();
-    let scan = segment::scan(files, dir, |frame| {
+    let scan = segment::scan(files, dir, watermark.flushed, |frame| {
         frames.push(frame);
         Ok(())
     })?;

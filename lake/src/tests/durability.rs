@@ -34,6 +34,11 @@ async fn acknowledged_records_survive_an_orderly_stop() {
     lake.shutdown().await.unwrap();
     let refused = send(&lake, "spans:10:1").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Busy);
+    assert_eq!(
+        lake.flush().await.unwrap_err().kind(),
+        ErrorKind::Busy,
+        "the folder is not ours any more"
+    );
     let segments = std::fs::read_dir(dir.path().join("wal")).unwrap();
     assert_eq!(segments.count(), 1, "only the window is left");
 

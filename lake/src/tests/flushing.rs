@@ -251,7 +251,10 @@ async fn many_commits_are_checkpointed_and_reopen_to_the_same_table() {
     for (app_id, version) in [("app-0", 108), ("app-1", 109), ("app-2", 107)] {
         assert_eq!(lake.txn_version(Table::Ledger, app_id), Some(version), "{app_id}");
     }
-    assert_eq!(outside_rows(&open_outside(&dir, Table::Ledger).await), 220);
+    let table = open_outside(&dir, Table::Ledger).await;
+    assert_eq!(outside_rows(&table), 220);
+    let retention = table.snapshot().unwrap().table_config().log_retention_duration;
+    assert_eq!(retention, Some(std::time::Duration::from_secs(3_600)));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! [`PowerLossFiles`] works on a real folder and remembers what was fsynced: a file's length, a folder's
 //! names. [`PowerLossFiles::lose_power`] then takes away what was not, some of it at random, as a disk does:
-//! unsynced bytes are dropped or garbled, unsynced names vanish. After the chosen operation everything fails,
+//! unsynced bytes are dropped or garbled, unsynced names vanish, and removed names come back. After the chosen operation everything fails,
 //! so the crash point is exact.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ struct Disk {
     synced_len: BTreeMap<PathBuf, u64>,
     /// Names that are not durable yet.
     unsynced_names: BTreeSet<PathBuf>,
+    /// Contents of removed files whose removal is not durable yet.
+    unsynced_removals: BTreeMap<PathBuf, Vec<u8>>,
     n_operations: u64,
     crash_at: u64,
     /// Skips every fsync of this kind: the mutation that must be noticed.
@@ -84,6 +86,11 @@ impl PowerLossFiles {
         for path in disk.unsynced_names {
             if random.below(2) == 0 {
                 let _ = std::fs::remove_file(path);
+            }
+        }
+        for (path, content) in disk.unsynced_removals {
+            if random.below(2) == 0 {
+                std::fs::write(path, content).unwrap();
             }
         }
     }
@@ -183,10 +190,14 @@ impl Files for PowerLossFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         step(&self.0)?;
+        let content = std::fs::read(path)?;
         LocalFiles.remove(path)?;
         let mut disk = self.0.lock();
-        disk.unsynced_names.remove(path);
-        disk.synced_len.remove(path);
+        let synced_len = disk.synced_len.remove(path);
+        if !disk.unsynced_names.remove(path) {
+            let keep = synced_len.map_or(content.len(), |len| len as usize);
+            disk.unsynced_removals.insert(path.to_owned(), content[..keep].to_vec());
+        }
         Ok(())
     }
 
@@ -195,6 +206,7 @@ impl Files for PowerLossFiles {
         let mut disk = self.0.lock();
         if disk.skip != Some("sync_dir") {
             disk.unsynced_names.retain(|path| path.parent() != Some(dir));
+            disk.unsynced_removals.retain(|path, _| path.parent() != Some(dir));
         }
         Ok(())
     }

@@ -38,12 +38,18 @@ pub(crate) fn segment_path(dir: &Path, first_sequence: u64) -> PathBuf {
     dir.join(format!("{first_sequence:020}{SEGMENT_SUFFIX}"))
 }
 
-/// Hands every intact frame to `each`, oldest first.
+/// Hands every intact frame to `each`, oldest first. Sequences up to `covered` are in the tables: segments of
+/// theirs may be missing, for after a power loss a trim may have been undone for some and not for others.
 ///
 /// # Errors
 /// `Corrupt` where a frame that was acknowledged is not intact, naming file and offset; `Invalid` for a
 /// segment of a newer format; what `each` returns.
-pub(crate) fn scan(files: &dyn Files, dir: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Result<Scan> {
+pub(crate) fn scan(
+    files: &dyn Files,
+    dir: &Path,
+    covered: u64,
+    mut each: impl FnMut(Frame) -> Result<()>,
+) -> Result<Scan> {
     let mut paths: Vec<(PathBuf, u64)> = files
         .list(dir)
         .or_internal(|| format!("cannot list the write-ahead log {}", dir.display()))?
@@ -78,8 +84,9 @@ pub(crate) fn scan(files: &dyn Files, dir: &Path, mut each: impl FnMut(Frame) ->
                 continue;
             }
         };
-        let expected_first = result.last_sequence.map(|last| last + 1);
-        if expected_first.is_some_and(|expected| expected != first_sequence) {
+        let expected_first = result.last_sequence.map_or(first_sequence, |last| last + 1);
+        let gap_is_covered = expected_first < first_sequence && first_sequence <= covered + 1;
+        if expected_first != first_sequence && !gap_is_covered {
             // The frames in between were acknowledged, for segments are started only then.
             let (path, offset) = bad.unwrap_or((path, SEGMENT_HEADER_LEN));
             return Err(damaged(&path, offset));

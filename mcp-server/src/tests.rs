@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use spanledger_lake::tables::{calls, ledger_lines};
 use spanledger_lake::{Commit, Lake, LakeOptions, Replay, Table, TableRows, WalRecord};
 use spanledger_ledger::prices::PriceBook;
+use spanledger_model::call::{Dimensions, McpFields, ModelFields, Sizes};
 use spanledger_model::{
-    Bucket, Call, CallId, CallKind, Clock, Dimensions, FemtoUsd, LedgerLine, LineId, LineKind, McpFields, ModelFields,
-    Sizes, Status, TenantId, Usage,
+    Bucket, Call, CallId, CallKind, Clock, FemtoUsd, LedgerLine, LineId, LineKind, Status, TenantId, Usage,
 };
 use spanledger_query::Engine;
 use tempfile::TempDir;
@@ -170,7 +170,7 @@ fn line(call: &Call, cost: Option<&str>) -> LedgerLine {
     LedgerLine {
         tenant: call.tenant.clone(),
         time_ns: call.start_ns,
-        line_id: LineId(*call.call_id.as_bytes()),
+        line_id: LineId(call.call_id.0),
         line_kind: LineKind::Charge,
         call_id: Some(call.call_id),
         trace_id: None,
@@ -275,7 +275,18 @@ async fn costs_are_exact_and_both_forms_of_the_answer_say_the_same() {
     let result = server.tool("query_costs", json!({ "by": "[\"team\"]" })).await;
     assert_eq!(result["isError"], false, "{result}");
     let answer = &result["structuredContent"];
-    assert_eq!(answer["columns"][..2], json!(["team", "cost"])[..2]);
+    assert_eq!(
+        answer["columns"],
+        json!([
+            "team",
+            "cost",
+            "tokens",
+            "calls",
+            "llm_calls",
+            "errors",
+            "unpriced_tokens"
+        ])
+    );
     assert_eq!(
         answer["rows"],
         json!([

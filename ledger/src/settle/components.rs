@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use spanledger_lake::tables::codec::day_of;
 use spanledger_model::ids::hash_parts;
 use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId};
 
@@ -171,6 +172,36 @@ impl Components {
             if let Some(component) = home.and_then(|home| self.slots[home].as_mut()) {
                 component.lines.insert(call_id, lines);
             }
+        }
+    }
+
+    /// Drops what is settled and ended before a day.
+    pub fn forget_before(&mut self, day: i32) {
+        let ended = |component: &Component| {
+            component.dirty.is_none()
+                && component
+                    .observations
+                    .iter()
+                    .all(|observation| day_of(observation.end_ns()) < day)
+        };
+        for slot in &mut self.slots {
+            let Some(component) = slot.take_if(|component| ended(component)) else {
+                continue;
+            };
+            for key in &component.keys {
+                self.by_key.remove(key);
+            }
+            self.n_observations -= component.observations.len();
+            for observation in &component.observations {
+                self.by_observation.remove(&observation.observation_id);
+            }
+        }
+        let by_observation = &self.by_observation;
+        for calls in [&mut self.hosts, &mut self.servers] {
+            calls.retain(|_, calls| {
+                calls.retain(|(_, observation_id), _| by_observation.contains_key(observation_id));
+                !calls.is_empty()
+            });
         }
     }
 

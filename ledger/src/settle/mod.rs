@@ -34,6 +34,8 @@ use reader::{MARK_SLACK_NS, Reader, from_lake};
 
 /// Application id of settlement's commits: its version is the mark of the newest file settled.
 pub const APP_ID: &str = "settle";
+/// Days that stay in memory beyond the limit: today, and yesterday for what reaches over midnight.
+const DAYS_KEPT: i32 = 2;
 /// Attempts to rewrite files of `calls` while compaction moves them.
 const COMMIT_ATTEMPTS: usize = 8;
 
@@ -47,7 +49,7 @@ pub struct SettleOptions {
     pub wait_max_ms: i64,
     /// How often a waiting component is looked at.
     pub tick_ms: u64,
-    /// Observations kept in memory (about 1 kB each); above it the cache is dropped and loaded by day again.
+    /// Observations kept in memory (about 1.5 kB each) before all days but today and yesterday are dropped.
     pub observations_max: usize,
 }
 
@@ -57,7 +59,7 @@ impl Default for SettleOptions {
             quiet_ms: 2_000,
             wait_max_ms: 8_000,
             tick_ms: 500,
-            observations_max: 1_000_000,
+            observations_max: 250_000,
         }
     }
 }
@@ -231,11 +233,7 @@ impl Worker {
 
     /// One pass: read what is new, settle what is due.
     async fn pass(&mut self, is_forced: bool) -> Result<SettleReport> {
-        if self.components.n_observations() > self.options.observations_max && self.components.lowest_floor().is_none()
-        {
-            self.forget();
-            self.since = self.read.mark.saturating_sub(MARK_SLACK_NS);
-        }
+        self.forget_old_days();
         let flushed = self.lake.positions().flushed;
         let now_ns = self.clock.now_ns();
         let dirty = Dirty {
@@ -285,6 +283,17 @@ impl Worker {
         self.lake.set_settled(floor.sequence);
         report.positions = self.lake.positions();
         Ok(report)
+    }
+
+    /// Keeps memory in bounds: beyond the limit, only today and yesterday stay; other days are loaded again when
+    /// something late arrives for them. A day is never split, so a busy one may exceed the limit.
+    fn forget_old_days(&mut self) {
+        if self.components.n_observations() <= self.options.observations_max {
+            return;
+        }
+        let first_kept = day_of(self.clock.now_ns()) - DAYS_KEPT + 1;
+        self.components.forget_before(first_kept);
+        self.reader.forget_before(first_kept);
     }
 
     /// How far everything will be settled once the given components are.

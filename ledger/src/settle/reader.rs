@@ -25,7 +25,10 @@ pub const MARK_SLACK_NS: i64 = 600_000_000_000;
 #[derive(Debug, Default)]
 pub struct Reader {
     loaded: HashSet<TenantDay>,
-    read: HashSet<String>,
+    /// Files whose observations are in memory, and the day of each.
+    read: HashMap<String, i32>,
+    /// Files that were read at some time: they are not new, even if their day was forgotten.
+    seen: HashSet<String>,
 }
 
 impl Reader {
@@ -33,6 +36,13 @@ impl Reader {
     pub fn reset(&mut self) {
         self.loaded.clear();
         self.read.clear();
+        self.seen.clear();
+    }
+
+    /// Forgets the days before a day, so that they are loaded again when something late arrives for them.
+    pub fn forget_before(&mut self, day: i32) {
+        self.loaded.retain(|(_, loaded)| *loaded >= day);
+        self.read.retain(|_, read| *read >= day);
     }
 
     /// Reads the observation files that were not read yet and are newer than `since`, with the days they
@@ -49,9 +59,11 @@ impl Reader {
     ) -> Result<Option<i64>> {
         let snapshot = lake.snapshot(Table::Observations).map_err(from_lake)?;
         let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
-        self.read.retain(|path| live.contains(path.as_str()));
-        let is_new =
-            |file: &&DataFile| !self.read.contains(&file.path) && mark_of(&file.path).is_none_or(|mark| mark > since);
+        self.read.retain(|path, _| live.contains(path.as_str()));
+        self.seen.retain(|path| live.contains(path.as_str()));
+        let is_new = |file: &&DataFile| {
+            !self.read.contains_key(&file.path) && mark_of(&file.path).is_none_or(|mark| mark > since)
+        };
         let new: Vec<DataFile> = snapshot.files.iter().filter(is_new).cloned().collect();
         let newest = new.iter().filter_map(|file| mark_of(&file.path)).max();
         let mut days: BTreeSet<TenantDay> = BTreeSet::new();
@@ -65,7 +77,7 @@ impl Reader {
         let new_paths: HashSet<&str> = new.iter().map(|file| file.path.as_str()).collect();
         for file in snapshot.files.iter() {
             let is_of_a_day = days.contains(&(file.tenant.clone(), file.day));
-            if is_of_a_day && !new_paths.contains(file.path.as_str()) && !self.read.contains(&file.path) {
+            if is_of_a_day && !new_paths.contains(file.path.as_str()) && !self.read.contains_key(&file.path) {
                 self.add_observations(lake, components, file, None).await?;
             }
         }
@@ -93,7 +105,8 @@ impl Reader {
                 components.add(observation, dirty);
             }
         }
-        self.read.insert(file.path.clone());
+        self.read.insert(file.path.clone(), file.day);
+        self.seen.insert(file.path.clone());
         Ok(())
     }
 }

@@ -255,3 +255,46 @@ async fn a_crash_between_ledger_and_calls_is_completed() {
     assert_eq!(cost(&stored_lines(&lake).await), cost(&lines));
     assert_eq!(stored_calls(&lake).await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_data_for_a_forgotten_day_settles_as_if_it_had_been_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let options = SettleOptions {
+        observations_max: 1,
+        ..SettleOptions::default()
+    };
+    let settler = Settler::spawn(
+        lake.clone(),
+        PriceBook::embedded().unwrap(),
+        Arc::new(SystemClock),
+        options,
+    );
+    // All of 2020: long before the days that stay in memory.
+    let old = |id: u8| {
+        let mut call = model_call(id, 1_000, 100);
+        call.start_ns -= 5 * 365 * 86_400_000_000_000;
+        call
+    };
+    append(&lake, &[old(1), old(2), old(3)]).await;
+    settler.settle_now().await.unwrap();
+    let mut event = old(4);
+    event.source = Source::Log;
+    event.span_kind = None;
+    event.start_ns = old(1).start_ns;
+    event.model.response_id = old(1).model.response_id;
+    event.reported_cost = FemtoUsd::parse("0.005");
+    append(&lake, &[event]).await;
+    let report = settler.settle_now().await.unwrap();
+    let stored = stored_calls(&lake).await;
+    assert_eq!(
+        (stored.len(), report.n_calls_written, report.n_calls_outdated),
+        (3, 1, 1)
+    );
+    assert_eq!(tokens(&stored_lines(&lake).await), 3 * 1_100);
+    let report = settler.rebuild().await.unwrap();
+    assert_eq!(
+        (report.n_calls_written, report.n_calls_outdated, report.n_lines),
+        (0, 0, 0)
+    );
+}

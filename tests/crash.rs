@@ -160,6 +160,8 @@ async fn what_was_acknowledged_survives_twenty_kills_and_is_counted_once() {
         "seed {SEED}, {sent:?} batches, {} repeated",
         load.repeated.load(Ordering::SeqCst)
     );
+    let repeated = load.repeated.load(Ordering::SeqCst);
+    assert!(repeated > 0, "no kill met a request on its way: {context}");
     let spans = server
         .sql_row("SELECT COUNT(*) AS n, COUNT(DISTINCT span_id) AS ids FROM spans")
         .await

@@ -8,6 +8,7 @@ use spanledger_lake::Positions;
 use spanledger_ledger::settle::Settler;
 use spanledger_query::http::Endpoints;
 use spanledger_query::{Control, Engine, Error, ErrorKind, Result, ServerFacts};
+use tracing::Instrument as _;
 
 use super::Addresses;
 
@@ -38,7 +39,12 @@ impl ServerControl {
 #[async_trait]
 impl Control for ServerControl {
     async fn settle(&self) -> Result<Positions> {
-        match self.settler.settle_now().await {
+        match self
+            .settler
+            .settle_now()
+            .instrument(tracing::info_span!("settle"))
+            .await
+        {
             Ok(report) => Ok(report.positions),
             Err(error) => {
                 let kind = match error.kind() {

@@ -35,7 +35,7 @@ use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::exit::Outcome;
 use crate::output;
-use crate::telemetry::{self, MeteredFiles, Telemetry};
+use crate::telemetry::{self, MeteredFiles, MeteredPipeline, Telemetry};
 use ports::Ports;
 
 /// Time that open requests of the HTTP port get at shutdown. An event stream of an MCP client stays open
@@ -146,9 +146,10 @@ impl Server {
 
     fn listen(&mut self, ports: Ports, faces: axum::Router, stopped: &watch::Receiver<bool>) {
         let drain = Duration::from_millis(self.pipeline.limits().drain_ms);
-        let grpc = spanledger_ingest::serve_grpc(self.pipeline.clone(), ports.otlp_grpc, on(stopped));
+        let metered = MeteredPipeline::new(self.telemetry.meter_provider(), Arc::clone(&self.pipeline));
+        let grpc = spanledger_ingest::serve_grpc(metered.clone(), ports.otlp_grpc, on(stopped));
         self.spawn("OTLP gRPC", drain + DRAIN, async { Ok(grpc.await?) });
-        let otlp_http = spanledger_ingest::serve_http(self.pipeline.clone(), ports.otlp_http, on(stopped));
+        let otlp_http = spanledger_ingest::serve_http(metered, ports.otlp_http, on(stopped));
         self.spawn("OTLP HTTP", drain + DRAIN, async { Ok(otlp_http.await?) });
         let http = axum::serve(ports.http, faces)
             .with_graceful_shutdown(on(stopped))

@@ -6,6 +6,7 @@
 
 mod disk;
 mod instruments;
+mod receive;
 
 use std::net::SocketAddr;
 
@@ -21,6 +22,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 pub use disk::MeteredFiles;
 pub use instruments::{Instruments, observe};
+pub use receive::MeteredPipeline;
 
 use crate::exit::{Kind, fail};
 use crate::output;

@@ -120,7 +120,8 @@ fn join_by_containment(index: &Index<'_>, hops: &[usize], sets: &mut Sets) {
             let (outer, inner) = (index.get(*host), index.get(*server));
             if may_be_one_call(outer, inner) {
                 let is_other_server = !names_agree(outer.mcp.server.as_deref(), inner.mcp.server.as_deref());
-                let distance_ns = inner.start_ns.abs_diff(outer.start_ns);
+                // Both ends count: among parallel calls of one tool the next start may be another call's.
+                let distance_ns = inner.start_ns.abs_diff(outer.start_ns) + inner.end_ns().abs_diff(outer.end_ns());
                 pairs.push((is_other_server, distance_ns, *server, *host));
             }
         }

@@ -61,7 +61,7 @@ function costs(by) {
 function spend(interval, since) {
   const random = pseudo(11);
   const step = interval === 'hour' ? 3.6e6 : 8.64e7;
-  const count = { '24h': 24, '7d': 7, '30d': 30 }[since] ?? 45;
+  const count = since ? Math.round((Date.now() - Date.parse(since)) / step) : 45;
   const first = Math.floor(Date.now() / step) * step - count * step;
   return Array.from({ length: count + 1 }, (_, idx) => ({
     day: interval === 'hour' ? new Date(first + idx * step).toISOString() : new Date(first + idx * step).toISOString().slice(0, 10),

@@ -4,6 +4,7 @@
  */
 
 import type { Range, Split } from './route';
+import { rangeStart } from './series';
 
 export interface Measures {
   /** Exact decimal; null where nothing in the group has a price. */
@@ -116,7 +117,8 @@ function rowsOf<T>(answer: T[] | { rows?: T[] }): T[] {
 
 /** Without `since` the server answers for all time. */
 function query(range: Range, parameters: Record<string, string>): string {
-  return new URLSearchParams(range === 'all' ? parameters : { ...parameters, since: range }).toString();
+  const start = rangeStart(range, new Date());
+  return new URLSearchParams(start ? { ...parameters, since: start.toISOString() } : parameters).toString();
 }
 
 export const getStatus = (signal: AbortSignal): Promise<Status> => get('status', signal);

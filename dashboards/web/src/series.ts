@@ -26,6 +26,17 @@ export interface Series {
   steps: Step[];
 }
 
+/** Length of the range before the bar that is not over yet; 0 for all time. */
+function span(range: Range): number {
+  return { '24h': DAY_MS, '7d': 7 * DAY_MS, '30d': 30 * DAY_MS, all: 0 }[range];
+}
+
+/** First instant of a range, at the start of its first bar so that only the last one is partial; null for all time. */
+export function rangeStart(range: Range, now: Date): Date | null {
+  const stepMs = range === '24h' ? HOUR_MS : DAY_MS;
+  return range === 'all' ? null : new Date(Math.floor((now.getTime() - span(range)) / stepMs) * stepMs);
+}
+
 /** Fills the days (24h: hours) between the start of the range and now. */
 export function fillSeries(points: SpendPoint[], range: Range, now: Date): Series {
   const stepMs = range === '24h' ? HOUR_MS : DAY_MS;
@@ -36,9 +47,8 @@ export function fillSeries(points: SpendPoint[], range: Range, now: Date): Serie
   }
   const starts = [...byStart.keys()];
   if (starts.length === 0) return { stepMs, steps: [] };
-  const span = { '24h': 24 * HOUR_MS, '7d': 7 * DAY_MS, '30d': 30 * DAY_MS, all: 0 }[range];
   const newest = Math.max(...starts, Math.floor(now.getTime() / stepMs) * stepMs);
-  const wanted = span === 0 ? Math.min(...starts) : Math.floor((now.getTime() - span) / stepMs) * stepMs;
+  const wanted = rangeStart(range, now)?.getTime() ?? Math.min(...starts);
   const oldest = Math.max(Math.min(...starts, wanted), newest - STEPS_MAX * stepMs);
   const steps: Step[] = [];
   for (let at = oldest; at <= newest; at += stepMs) {
@@ -76,7 +86,7 @@ export function rank(
   const byName = (a: RankedRow, b: RankedRow): number =>
     a.name === null ? (b.name === null ? 0 : 1) : b.name === null ? -1 : a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
   const order = ascending ? 1 : -1;
-  named.sort((a, b) => order * (sort === 'name' ? byName(a, b) : value(a) - value(b)) || byName(a, b));
+  named.sort((a, b) => order * (sort === 'name' ? byName(a, b) : value(a) - value(b)) || b.calls - a.calls || byName(a, b));
   const tail: RankedRow[] = other ? [{ ...other, name: null, folded: 0 }] : [];
   if (named.length <= limit + 1) return [...named, ...tail];
   const rest = named.slice(limit);

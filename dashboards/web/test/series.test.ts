@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { CostRow } from '../src/api';
 import { DEFAULT_ROUTE, parseRoute, routeSearch, type Route } from '../src/route';
-import { fillSeries, rank } from '../src/series';
+import { fillSeries, rangeStart, rank } from '../src/series';
 
 const now = new Date('2026-11-22T10:30:00Z');
 
@@ -27,6 +27,14 @@ test('days without calls are in the series, and the range reaches to today', () 
   );
 });
 
+test('a range starts with a whole bar', () => {
+  const start = (range: '24h' | '7d' | '30d' | 'all') => rangeStart(range, now)?.toISOString() ?? null;
+  assert.deepEqual(
+    [start('24h'), start('7d'), start('30d'), start('all')],
+    ['2026-11-21T10:00:00.000Z', '2026-11-15T00:00:00.000Z', '2026-10-23T00:00:00.000Z', null],
+  );
+});
+
 test('all time starts at the first day, a day has hours, nothing stays nothing', () => {
   assert.equal(fillSeries([point('2026-11-20', '1')], 'all', now).steps.length, 3);
   assert.equal(fillSeries([point('2026-11-22T09:00:00Z', '1')], '24h', now).steps.length, 25);
@@ -44,6 +52,7 @@ test('the rows shown and their rest add up to all rows', () => {
   const names = (sort: 'cost' | 'name' | 'calls', ascending: boolean, limit: number) =>
     rank(rows, 'team', sort, ascending, limit).map((entry) => (entry.folded ? `+${entry.folded} ${entry.cost}` : entry.name));
   assert.deepEqual(names('cost', false, 10), [null, 'a', 'b', 'd', 'c']);
+  assert.deepEqual(names('errors' as 'calls', false, 10), ['a', 'b', 'c', 'd', null]);
   assert.deepEqual(names('name', true, 10), ['a', 'b', 'c', 'd', null]);
   assert.deepEqual(names('calls', false, 10), ['a', 'b', 'c', 'd', null]);
   assert.deepEqual(names('cost', false, 2), [null, 'a', '+3 0.10000001']);

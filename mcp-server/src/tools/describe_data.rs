@@ -7,7 +7,7 @@ use spanledger_query::views::TABLES;
 use spanledger_query::{CostReport, CostRequest, Dimension, Error, QueryOptions, Result, ResultSet};
 
 use super::run_sql::table;
-use super::{Answer, Call, reading_tool};
+use super::{Answer, Call, nullable_text, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::{DIMENSION_VALUES, OVERVIEW_VALUES};
 use crate::text::{DATA_NOTE, clean};
@@ -40,8 +40,8 @@ pub(crate) fn definition() -> Tool {
                 "time_range": { "type": "object" },
                 "counts": { "type": "object" },
                 "dimensions": { "type": "array", "items": { "type": "string" } },
-                "values": { "type": "object", "additionalProperties": { "type": "array", "items": { "type": ["string", "null"] } } },
-                "unpriced_models": { "type": "array", "items": { "type": ["string", "null"] } },
+                "values": { "type": "object", "additionalProperties": { "type": "array", "items": nullable_text() } },
+                "unpriced_models": { "type": "array", "items": nullable_text() },
                 "tables": { "type": "object", "additionalProperties": { "type": "string" } },
                 "columns": { "type": "object", "additionalProperties": { "type": "string" } },
                 "truncated": { "type": "boolean" },

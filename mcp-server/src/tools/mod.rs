@@ -6,7 +6,7 @@ mod query_costs;
 mod run_sql;
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
-use serde_json::Value;
+use serde_json::{Value, json};
 use spanledger_access::Principal;
 use spanledger_query::{Engine, Result};
 
@@ -60,6 +60,11 @@ fn reading_tool(
         .with_title(title)
         .with_raw_output_schema(object(output_schema).into())
         .with_annotations(annotations)
+}
+
+/// A text or null, spelled as the most clients read it.
+fn nullable_text() -> Value {
+    json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] })
 }
 
 fn object(schema: Value) -> JsonObject {

@@ -6,7 +6,7 @@ use spanledger_query::costs::CURRENCY;
 use spanledger_query::time::{format_instant, parse_instant};
 use spanledger_query::{CostReport, CostRequest, CostRow, Dimension, Error, Result};
 
-use super::{Answer, Call, reading_tool};
+use super::{Answer, Call, nullable_text, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::{COST_ROWS_DEFAULT, COST_ROWS_MAX};
 use crate::text::{DATA_NOTE, Rows, line};
@@ -25,7 +25,7 @@ const DETAILED: [&str; 5] = [
 
 pub(crate) fn definition() -> Tool {
     let dimensions = Dimension::ALL.map(Dimension::name);
-    let measures = json!({ "type": "object", "additionalProperties": { "type": ["string", "integer", "null"] } });
+    let measures = json!({ "type": "object", "description": "measure to value; cost is an exact decimal or null" });
     reading_tool(
         NAME,
         "Query costs",
@@ -43,7 +43,6 @@ pub(crate) fn definition() -> Tool {
                 "until": { "type": "string", "description": "exclusive, same forms" },
                 "filters": {
                     "type": "object",
-                    "additionalProperties": { "type": ["string", "array", "null"], "items": { "type": ["string", "null"] } },
                     "description": "dimension to value or values, e.g. {\"team\": \"payments\"}; null: has no value"
                 },
                 "limit": { "type": "integer", "minimum": 1, "maximum": COST_ROWS_MAX, "default": COST_ROWS_DEFAULT },
@@ -54,8 +53,8 @@ pub(crate) fn definition() -> Tool {
         json!({
             "type": "object",
             "properties": {
-                "since": { "type": ["string", "null"] },
-                "until": { "type": ["string", "null"] },
+                "since": nullable_text(),
+                "until": nullable_text(),
                 "currency": { "type": "string" },
                 "columns": { "type": "array", "items": { "type": "string" } },
                 "rows": { "type": "array", "items": { "type": "array" } },

@@ -14,8 +14,8 @@ const SPLIT_WORDS: Record<Split, string> = { team: 'Team', agent: 'Agent', serve
 const NONE_WORDS: Record<Split, string> = {
   team: 'no team named: set spanledger.team as a resource attribute',
   agent: 'calls outside a named agent',
-  server: 'model calls, and tools that no MCP server is named for',
-  tool: 'calls that are not a tool\'s: most of it is model usage',
+  server: 'model usage, which is not attributed to servers yet, and the host\'s built-in tools',
+  tool: 'model usage, which is not attributed to tools yet: the other rows are what the tools cost directly',
   model: 'calls that use no model, such as tools',
 };
 

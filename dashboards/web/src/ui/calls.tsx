@@ -113,5 +113,5 @@ function StatusText(props: { call: Call }): JSX.Element {
     return <span class="bad" title={errorType ? safeText(errorType, 200) : undefined}><span aria-hidden="true">✕ </span>{errorType ? safeText(errorType, 24) : 'error'}</span>;
   }
   if (status === 'ok') return <span class="good"><span aria-hidden="true">✓ </span>ok</span>;
-  return <span class="muted" title="the record does not say; taken as success">not said</span>;
+  return <span class="muted" title="status not set, as usual for success">ok</span>;
 }

@@ -9,7 +9,7 @@ import { costs, now, spend } from '../store';
 import { Bars } from './bars';
 import { Failure, Money, Notice, StateLink, Tokens } from './bits';
 
-export const RANGE_WORDS = { '24h': 'the last 24 hours', '7d': 'the last 7 days', '30d': 'the last 30 days', all: 'all time' } as const;
+export const RANGE_WORDS = { '24h': 'the last 24 hours', '7d': '7 days and today', '30d': '30 days and today', all: 'all time' } as const;
 
 export function SpendPanel(): JSX.Element {
   const { value, error, loading, range } = spend.value;
@@ -39,7 +39,7 @@ export function SpendPanel(): JSX.Element {
 export function NothingInRange(): JSX.Element {
   const { range } = route.value;
   return (
-    <Notice kind="empty" title={`No calls in ${RANGE_WORDS[range]}`}>
+    <Notice kind="empty" title={`No calls in this time: ${RANGE_WORDS[range]}`}>
       {range === 'all' ? (
         <p>Telemetry has arrived, but no model or MCP call was recognised in it yet. <code>spanledger doctor</code> says what is missing.</p>
       ) : (
@@ -62,7 +62,6 @@ function SpendFigure(props: { series: Series; currency: string }): JSX.Element {
   const anyUnpriced = steps.some((step) => step.unpricedTokens > 0);
   const step = pointed.value === null ? undefined : steps[pointed.value];
   const unit = stepMs < 86_400_000 ? 'hours' : 'days';
-  const partial = route.value.range === 'all' ? 'the last is not over yet' : 'the first and last are partial';
   const first = steps[0];
   const last = steps[steps.length - 1];
   const summary = first && last
@@ -94,7 +93,7 @@ function SpendFigure(props: { series: Series; currency: string }): JSX.Element {
         </output>
         <span class="key">
           {anyUnpriced ? <span><span class="key-mark" aria-hidden="true">△</span> has unpriced tokens</span> : null}
-          <span>UTC {unit}; {partial}</span>
+          <span>UTC {unit}; the last one is not over yet</span>
         </span>
       </figcaption>
     </figure>

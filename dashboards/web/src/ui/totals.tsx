@@ -13,7 +13,7 @@ export function Totals(): JSX.Element {
   const total = report?.total;
   const cachedShare = total ? formatShare(total.cache_read_tokens, total.input_tokens) : null;
   return (
-    <dl class="totals" aria-label={`Totals of ${RANGE_WORDS[range]}`} aria-busy={loading}>
+    <dl class={report ? 'totals' : 'totals pending'} aria-label={`Totals of ${RANGE_WORDS[range]}`} aria-busy={loading}>
       <div class="total main">
         <dt>Spend, {RANGE_WORDS[range]}</dt>
         <dd>{total && report ? <Money cost={total.cost} currency={report.currency} /> : '…'}</dd>
@@ -66,7 +66,7 @@ function Freshness(): JSX.Element {
     <div class={lost ? 'total attention' : 'total'}>
       <dt>Newest call</dt>
       <dd>{newest ? `${formatAge(now.value.getTime() - newest.getTime())} ago` : '…'}</dd>
-      <dd class="sub">{lost ? 'server not reachable' : loadedAt.value ? `read ${formatClock(loadedAt.value, true)} UTC` : ''}{lost || !status.value ? '' : `, ${formatCompact(status.value.n_spans)} spans`}</dd>
+      <dd class="sub">{lost ? 'server not reachable' : loadedAt.value ? `read ${formatClock(loadedAt.value, true)} UTC` : ''}{lost || !status.value || !loadedAt.value ? '' : `, ${formatCompact(status.value.n_spans)} spans`}</dd>
     </div>
   );
 }

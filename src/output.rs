@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::{Map, Value};
+use spanledger_model::FemtoUsd;
+use spanledger_model::money::FEMTO_DIGITS;
 
 use crate::exit::{Kind, OutputClosed, fail};
 
@@ -239,6 +241,24 @@ fn csv_cell(text: &str) -> String {
     }
 }
 
+/// An exact decimal amount as dollars, rounded half to even to `decimals` places (15 at most). Rounding
+/// happens here, at presentation, and nowhere before.
+pub fn dollars(amount: &Value, decimals: u32) -> String {
+    let text = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
+    let Some(FemtoUsd(femto_usd)) = FemtoUsd::parse(&text) else {
+        return text;
+    };
+    let per_unit = 10_i128.pow(decimals.min(FEMTO_DIGITS));
+    let per_step = FemtoUsd::ONE_USD.0 / per_unit;
+    let magnitude = femto_usd.abs();
+    let (mut steps, rest) = (magnitude / per_step, magnitude % per_step);
+    steps += i128::from(rest * 2 > per_step || (rest * 2 == per_step && steps % 2 == 1));
+    let whole = grouped(i64::try_from(steps / per_unit).unwrap_or(i64::MAX));
+    let sign = if femto_usd < 0 { "-" } else { "" };
+    let width = usize::try_from(decimals).unwrap_or(0);
+    format!("{sign}${whole}.{:0width$}", steps % per_unit)
+}
+
 /// A count with thousands separators.
 pub fn grouped(count: i64) -> String {
     let digits = count.unsigned_abs().to_string();
@@ -302,6 +322,20 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(one_line("a\u{1b}[2Jb\n"), "a [2Jb ");
+    }
+
+    #[test]
+    fn costs_round_half_to_even_at_presentation_only() {
+        for (text, decimals, shown) in [
+            ("0.00005", 4, "$0.0000"),
+            ("0.00015", 4, "$0.0002"),
+            ("0.000050000000001", 4, "$0.0001"),
+            ("1234.5", 4, "$1,234.5000"),
+            ("-0.0123", 4, "-$0.0123"),
+            ("1.8", 2, "$1.80"),
+        ] {
+            assert_eq!(dollars(&Value::from(text), decimals), shown, "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::cli::CostsArgs;
 use crate::config::Config;
 use crate::exit::{Kind, Outcome, fail};
-use crate::output::{self, RowFormat, grouped};
+use crate::output::{self, RowFormat, dollars, grouped};
 use crate::source::Source;
 
 /// Columns of CSV and Markdown, after the dimensions. JSON has all that the answer has.
@@ -127,7 +127,7 @@ fn line(by: &[String], row: &Value) -> Map<String, Value> {
         let text = match row.get(measure) {
             None => continue,
             Some(Value::Null) => if measure == "cost" { "unpriced" } else { "" }.to_owned(),
-            Some(value) if measure == "cost" => money(value),
+            Some(value) if measure == "cost" => dollars(value, 4),
             Some(value) => value.as_i64().map_or_else(|| value.to_string(), grouped),
         };
         line.insert(measure.to_owned(), Value::from(text));
@@ -135,40 +135,11 @@ fn line(by: &[String], row: &Value) -> Map<String, Value> {
     line
 }
 
-/// An exact decimal, rounded half to even to four decimals, with a dollar sign.
-pub(super) fn money(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    spanledger_model::FemtoUsd::parse(&text).map_or(text, |amount| dollars(amount.0))
-}
-
-fn dollars(femto_usd: i128) -> String {
-    const PER_STEP: i128 = 100_000_000_000;
-    let magnitude = femto_usd.abs();
-    let (mut steps, rest) = (magnitude / PER_STEP, magnitude % PER_STEP);
-    let is_up = rest * 2 > PER_STEP || (rest * 2 == PER_STEP && steps % 2 == 1);
-    steps += i128::from(is_up);
-    let whole = grouped(i64::try_from(steps / 10_000).unwrap_or(i64::MAX));
-    format!("{}${whole}.{:04}", if femto_usd < 0 { "-" } else { "" }, steps % 10_000)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn costs_round_half_to_even_at_presentation_only() {
-        for (text, shown) in [
-            ("0.00005", "$0.0000"),
-            ("0.00015", "$0.0002"),
-            ("0.000050000000001", "$0.0001"),
-            ("1234.5", "$1,234.5000"),
-            ("-0.0123", "-$0.0123"),
-        ] {
-            assert_eq!(money(&Value::from(text)), shown, "{text}");
-        }
-    }
 
     #[test]
     fn the_table_has_groups_total_and_unpriced_usage() {

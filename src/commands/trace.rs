@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cli::{TraceArgs, TraceFormat};
 use crate::config::Config;
 use crate::exit::{Kind, Outcome, fail};
-use crate::output::{self, grouped};
+use crate::output::{self, dollars, grouped};
 use crate::source::Source;
 
 /// Columns a name may take before the figures stand beside it; a longer one moves them.
@@ -110,7 +110,10 @@ fn string<'v>(value: &'v Value, key: &str) -> &'v str {
 }
 
 fn cost(value: &Value, key: &str) -> Option<String> {
-    value.get(key).filter(|cost| !cost.is_null()).map(super::costs::money)
+    value
+        .get(key)
+        .filter(|cost| !cost.is_null())
+        .map(|cost| dollars(cost, 4))
 }
 
 fn tokens(node: &Value, key: &str) -> String {

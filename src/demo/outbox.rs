@@ -89,7 +89,7 @@ pub struct Ids {
 impl Ids {
     /// A root span of a new trace.
     pub fn root(rng: &mut Rng) -> Self {
-        let trace = (u128::from(rng.next()) << 64) | u128::from(rng.next() | 1);
+        let trace = (u128::from(rng.bits()) << 64) | u128::from(rng.bits() | 1);
         Self {
             trace: TraceId::from(trace),
             span: span_id(rng),
@@ -108,7 +108,7 @@ impl Ids {
 }
 
 fn span_id(rng: &mut Rng) -> SpanId {
-    SpanId::from(rng.next() | 1)
+    SpanId::from(rng.bits() | 1)
 }
 
 /// A span to be built.

@@ -14,7 +14,7 @@ use crate::serve::Addresses;
 
 /// Cost by team, as the ledger has it.
 pub const COSTS_SQL: &str = "\
-SELECT team, cost_round(SUM(effective_cost), 2) AS cost FROM ledger GROUP BY team ORDER BY team";
+SELECT team, SUM(effective_cost) AS cost FROM ledger GROUP BY team ORDER BY team";
 
 /// The demo's end.
 pub struct Report {
@@ -86,7 +86,7 @@ impl Report {
         rows.push(row("all", &self.measured.sum(), String::new()));
         let columns = [
             "team",
-            "cost_usd",
+            "cost",
             "llm_calls",
             "tool_calls",
             "errors",
@@ -101,11 +101,10 @@ impl Report {
 
     fn cost(&self, team: &str) -> String {
         let is_team = |row: &&Value| row.get("team").and_then(Value::as_str).unwrap_or(output::NO_VALUE) == team;
-        match self.costs.iter().find(is_team).and_then(|row| row.get("cost")) {
-            Some(Value::String(cost)) => cost.clone(),
-            Some(Value::Number(cost)) => cost.to_string(),
-            _ => String::new(),
-        }
+        let cost = self.costs.iter().find(is_team).and_then(|row| row.get("cost"));
+        cost.filter(|cost| !cost.is_null())
+            .map(|cost| output::dollars(cost, 2))
+            .unwrap_or_default()
     }
 
     fn next(&self, addresses: &Addresses, data: &Path, is_over: bool) -> String {
@@ -145,7 +144,7 @@ Ask next:
 fn row(team: &str, totals: &TeamTotals, cost: String) -> Map<String, Value> {
     let mut row = Map::new();
     row.insert("team".to_owned(), team.into());
-    row.insert("cost_usd".to_owned(), cost.into());
+    row.insert("cost".to_owned(), cost.into());
     for (name, value) in [
         ("llm_calls", totals.llm_calls),
         ("tool_calls", totals.tool_calls),

@@ -24,7 +24,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -35,25 +35,25 @@ impl Rng {
     /// A number of `low..=high`.
     pub fn between(&mut self, (low, high): (i64, i64)) -> i64 {
         let width = high.saturating_sub(low).max(0).unsigned_abs().saturating_add(1);
-        low + i64::try_from(self.next() % width).unwrap_or(0)
+        low + i64::try_from(self.bits() % width).unwrap_or(0)
     }
 
     /// True in `permille` of a thousand cases.
     pub fn chance(&mut self, permille: u64) -> bool {
-        self.next() % 1000 < permille
+        self.bits() % 1000 < permille
     }
 
     /// One of `items`, which is not empty.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         let count = u64::try_from(items.len()).unwrap_or(1).max(1);
-        &items[usize::try_from(self.next() % count).unwrap_or(0)]
+        &items[usize::try_from(self.bits() % count).unwrap_or(0)]
     }
 
     /// Hexadecimal digits for an id of a provider.
     pub fn hex(&mut self, digits: usize) -> String {
         let mut text = String::new();
         while text.len() < digits {
-            text.push_str(&format!("{:016x}", self.next()));
+            text.push_str(&format!("{:016x}", self.bits()));
         }
         text.truncate(digits);
         text
@@ -68,8 +68,8 @@ mod tests {
     fn the_stream_of_a_key_is_pinned() {
         let mut rng = Rng::keyed(&["a", "b"]);
         let mut again = Rng::keyed(&["a", "b"]);
-        assert_eq!(rng.next(), again.next());
-        assert_ne!(Rng::keyed(&["ab"]).next(), Rng::keyed(&["a", "b"]).next());
+        assert_eq!(rng.bits(), again.bits());
+        assert_ne!(Rng::keyed(&["ab"]).bits(), Rng::keyed(&["a", "b"]).bits());
     }
 
     #[test]

@@ -68,16 +68,18 @@ fn refused(flag: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error 
         io::ErrorKind::AddrInUse => fail(
             Kind::Busy,
             format!(
-                "port {} of {address} is in use; stop the program that has it, or choose another with {flag} {}:0",
+                "port {} of {} is in use; stop the program that has it, or choose another with {flag} {}:0",
                 address.port(),
+                address.ip(),
                 address.ip()
             ),
         ),
         io::ErrorKind::PermissionDenied => fail(
             Kind::Denied,
             format!(
-                "port {} of {address} needs privileges; choose one above 1023 with {flag}",
-                address.port()
+                "port {} of {} needs privileges; choose one above 1023 with {flag}",
+                address.port(),
+                address.ip()
             ),
         ),
         _ => fail(

@@ -58,6 +58,8 @@ pub fn start(filter: &str, own_addresses: &[SocketAddr]) -> anyhow::Result<Telem
     let traces = tracers.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("spanledger"))
+            .with_location(false)
+            .with_threads(false)
             .with_filter(Targets::new().with_target("spanledger", tracing::Level::INFO))
     });
     let installed = tracing_subscriber::registry()

@@ -107,7 +107,10 @@ async fn send_week(args: &DemoArgs, server: &Server) -> anyhow::Result<Report> {
     let days = plan::days(end, args.days);
     if !args.json {
         let grpc = server.addresses.otlp_grpc;
-        output::note(&format!("sending {} days of Acme's telemetry to OTLP port {grpc} …", days.len()));
+        output::note(&format!(
+            "sending {} days of Acme's telemetry to OTLP port {grpc} …",
+            days.len()
+        ));
     }
     let (mut truth, mut sent) = (Totals::default(), Sent::default());
     let progress = progress_bar(args.json);

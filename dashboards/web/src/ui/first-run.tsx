@@ -12,6 +12,7 @@ function url(endpoint: string | null | undefined, fallback: string): string {
 export function FirstRun(props: { status: Status }): JSX.Element {
   const grpc = url(props.status.endpoints.otlp_grpc, '127.0.0.1:4317');
   const http = url(props.status.endpoints.otlp_http, '127.0.0.1:4318');
+  const page = url(props.status.endpoints.http, location.host);
   return (
     <section class="first-run" aria-labelledby="first-title">
       <div class="waiting" role="status">
@@ -26,7 +27,8 @@ export function FirstRun(props: { status: Status }): JSX.Element {
         <CopyBlock title="Claude Code" note="In the terminal where you start claude. The tool details are what costs are split by." code={claudeCode(grpc)} />
         <CopyBlock title="Any OpenTelemetry SDK" note="Agents, MCP servers and gateways. The team is who pays." code={sdk(http)} />
         <CopyBlock title="Try it now with curl" note="One model call of 1,200 tokens in and 300 out, as an SDK would send it." code={curl(http)} />
-        <CopyBlock title="Or look at a demo first" note="A week of a fictional company, in a data folder of its own." code="spanledger demo" />
+        <CopyBlock title="Ask from an MCP client" note="In the client's configuration. Tools: query_costs, describe_data, run_sql." code={mcp(page)} />
+        <CopyBlock title="Or look at a demo first" note="A week of a fictional company, in a data folder of its own. Stop this server first: it takes the same ports." code="spanledger demo" />
       </div>
     </section>
   );
@@ -35,13 +37,19 @@ export function FirstRun(props: { status: Status }): JSX.Element {
 function claudeCode(grpc: string): string {
   return [
     'export CLAUDE_CODE_ENABLE_TELEMETRY=1',
+    'export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1',
     'export OTEL_METRICS_EXPORTER=otlp',
     'export OTEL_LOGS_EXPORTER=otlp',
+    'export OTEL_TRACES_EXPORTER=otlp',
     'export OTEL_EXPORTER_OTLP_PROTOCOL=grpc',
     `export OTEL_EXPORTER_OTLP_ENDPOINT=${grpc}`,
     'export OTEL_LOG_TOOL_DETAILS=1',
     'export OTEL_RESOURCE_ATTRIBUTES=spanledger.team=my-team',
   ].join('\n');
+}
+
+function mcp(page: string): string {
+  return JSON.stringify({ mcpServers: { spanledger: { type: 'http', url: `${page}/mcp` } } });
 }
 
 function sdk(http: string): string {

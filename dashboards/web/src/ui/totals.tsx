@@ -66,7 +66,7 @@ function Freshness(): JSX.Element {
     <div class={lost ? 'total attention' : 'total'}>
       <dt>Newest call</dt>
       <dd>{newest ? `${formatAge(now.value.getTime() - newest.getTime())} ago` : '…'}</dd>
-      <dd class="sub">{lost ? 'server not reachable' : loadedAt.value ? `read ${formatClock(loadedAt.value, true)} UTC` : ''}{lost || !status.value || !loadedAt.value ? '' : `, ${formatCompact(status.value.n_spans)} spans`}</dd>
+      <dd class="sub">{lost ? 'server not reachable' : loadedAt.value ? `read ${formatClock(loadedAt.value, true)} UTC` : ''}{lost || !status.value || !loadedAt.value ? '' : `, ${formatCompact(status.value.n_spans)} span${status.value.n_spans === 1 ? '' : 's'}`}</dd>
     </div>
   );
 }

@@ -31,6 +31,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// glibc's allocator took a quarter of the CPU of ingest and held twice the memory it had in use.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match commands::run(cli) {

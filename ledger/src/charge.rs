@@ -6,7 +6,7 @@
 //! Each line goes to the call's own dimensions; who within the context caused it is not divided yet, and the
 //! lines say so (`cause` and `method` are `undivided`).
 
-use spanledger_model::ids::hash_parts;
+use spanledger_model::ids::content_hash;
 use spanledger_model::{Bucket, Call, CallKind, FemtoUsd, LedgerLine, LineId, LineKind, Status, Usage};
 
 use crate::prices::{PriceBook, PriceQuery};
@@ -207,11 +207,11 @@ pub fn content_of(line: &LedgerLine) -> [u8; 16] {
     plain.line_kind = LineKind::Charge;
     plain.line_id = LineId::default();
     plain.settled_ns = 0;
-    hash_parts(&[format!("{plain:?}").as_bytes()])
+    content_hash(&plain)
 }
 
 fn line_id(line: &LedgerLine) -> LineId {
     let mut plain = line.clone();
     plain.line_id = LineId::default();
-    LineId(hash_parts(&[format!("{plain:?}").as_bytes()]))
+    LineId(content_hash(&plain))
 }

@@ -173,7 +173,7 @@ pub struct Sizes {
 }
 
 /// One row of `calls`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Call {
     /// Owner of the row.
     pub tenant: TenantId,

@@ -76,6 +76,14 @@ pub fn hash_parts(parts: &[&[u8]]) -> [u8; 16] {
     hasher.digest128().to_be_bytes()
 }
 
+/// A 128-bit hash of a value, for comparison within one process: not stable over versions of Rust.
+#[must_use]
+pub fn content_hash(value: &impl std::hash::Hash) -> [u8; 16] {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    value.hash(&mut hasher);
+    hasher.digest128().to_be_bytes()
+}
+
 /// The isolation boundary: who owns a row. It comes from a credential only, so `access` is the one
 /// place that makes one from outside input; storage reads back what was stored.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -107,7 +107,7 @@ impl Bucket {
 }
 
 /// One row of `ledger`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LedgerLine {
     /// Owner of the row.
     pub tenant: TenantId,

@@ -158,9 +158,14 @@ pub fn is_host_call(observation: &Observation) -> bool {
 /// True where a server's call may be what a host's call waited for: same tool, and inside it in time.
 #[must_use]
 pub fn may_be_one_call(host: &Observation, server: &Observation) -> bool {
-    names_agree(host.mcp.tool.as_deref(), server.mcp.tool.as_deref())
-        && host.start_ns.saturating_sub(SKEW_NS) <= server.start_ns
-        && server.end_ns() <= host.end_ns().saturating_add(SKEW_NS)
+    let times = |observation: &Observation| (observation.start_ns, observation.end_ns());
+    names_agree(host.mcp.tool.as_deref(), server.mcp.tool.as_deref()) && is_within(times(host), times(server))
+}
+
+/// True where a server's time lies within a host's, each as start and end in nanoseconds, but for the clocks.
+#[must_use]
+pub fn is_within(host: (i64, i64), server: (i64, i64)) -> bool {
+    host.0.saturating_sub(SKEW_NS) <= server.0 && server.1 <= host.1.saturating_add(SKEW_NS)
 }
 
 /// True where two names are one tool: equal, or one is the other with a server's prefix.

@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use spanledger_lake::tables::codec::day_of;
-use spanledger_model::ids::hash_parts;
+use spanledger_model::ids::{content_hash, hash_parts};
 use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId};
 
-use crate::fold::mcp_calls::{SKEW_NS, is_host_call, is_unjoined_server, may_be_one_call};
+use crate::fold::mcp_calls::{SKEW_NS, is_host_call, is_unjoined_server, is_within, names_agree};
 
 /// Number of a component.
 pub type ComponentId = usize;
@@ -36,13 +36,33 @@ pub struct Dirty {
     pub last_ns: i64,
 }
 
+/// What is remembered of a call that stands in the lake: enough to see a change and to find its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettledCall {
+    /// Start, nanoseconds since the Unix epoch: its day is where its row is.
+    pub start_ns: i64,
+    /// Hash of the whole row.
+    pub content: [u8; 16],
+}
+
+impl SettledCall {
+    /// What is remembered of a call.
+    #[must_use]
+    pub fn of(call: &Call) -> Self {
+        Self {
+            start_ns: call.start_ns,
+            content: content_hash(call),
+        }
+    }
+}
+
 /// One component.
 #[derive(Debug, Default)]
 pub struct Component {
     /// Its observations.
     pub observations: Vec<Observation>,
     /// Its calls as they stand in the lake.
-    pub calls: HashMap<CallId, Call>,
+    pub calls: HashMap<CallId, SettledCall>,
     /// The charges that are in force in the lake, by call.
     pub lines: HashMap<CallId, Vec<LedgerLine>>,
     /// Set while it waits to be settled.
@@ -62,7 +82,14 @@ pub struct Components {
 }
 
 /// Tool calls by tenant and the last letters of the tool's name, in time: candidates to be one call.
-type ToolCalls = HashMap<[u8; 16], BTreeMap<(i64, ObservationId), Observation>>;
+type ToolCalls = HashMap<[u8; 16], BTreeMap<(i64, ObservationId), ToolCall>>;
+
+/// What is compared of a tool call.
+#[derive(Debug)]
+struct ToolCall {
+    end_ns: i64,
+    tool: Box<str>,
+}
 
 /// A tool call that takes longer is not looked for, nanoseconds: it would be compared with all others.
 const TOOL_CALL_NS_MAX: i64 = 3_600_000_000_000;
@@ -120,10 +147,13 @@ impl Components {
         };
         if let Some(calls) = calls {
             let key = (observation.start_ns, observation.observation_id);
-            calls
-                .entry(tool_key(&observation))
-                .or_default()
-                .insert(key, observation.clone());
+            calls.entry(tool_key(&observation)).or_default().insert(
+                key,
+                ToolCall {
+                    end_ns: observation.end_ns(),
+                    tool: observation.mcp.tool.as_deref().unwrap_or_default().into(),
+                },
+            );
         }
         component.observations.push(observation);
         component.dirty = merged(component.dirty, dirty);
@@ -132,7 +162,7 @@ impl Components {
 
     /// Attaches a call that stands in the lake to the component of its observations. False where none of
     /// them is known.
-    pub fn attach_call(&mut self, call: Call) -> bool {
+    pub fn attach_call(&mut self, call: &Call) -> bool {
         let home = call
             .observation_ids
             .iter()
@@ -140,7 +170,7 @@ impl Components {
         let Some(component) = home.and_then(|home| self.slots[home].as_mut()) else {
             return false;
         };
-        component.calls.insert(call.call_id, call);
+        component.calls.insert(call.call_id, SettledCall::of(call));
         true
     }
 
@@ -257,15 +287,20 @@ impl Components {
         let Some(candidates) = candidates.get(&tool_key(observation)) else {
             return Vec::new();
         };
-        let is_one_call = |other: &&Observation| match other.span_kind {
-            Some(2) => may_be_one_call(observation, other),
-            _ => may_be_one_call(other, observation),
+        let is_server = is_unjoined_server(observation);
+        let (start_ns, end_ns) = (observation.start_ns, observation.end_ns());
+        let may_be_one_call = |other_start_ns: i64, other: &ToolCall| {
+            let (host, server) = if is_server {
+                ((other_start_ns, other.end_ns), (start_ns, end_ns))
+            } else {
+                ((start_ns, end_ns), (other_start_ns, other.end_ns))
+            };
+            names_agree(observation.mcp.tool.as_deref(), Some(&other.tool)) && is_within(host, server)
         };
         candidates
             .range((from, first)..=(to.max(from), first))
-            .map(|(_, other)| other)
-            .filter(is_one_call)
-            .filter_map(|other| self.by_observation.get(&other.observation_id).copied())
+            .filter(|((other_start_ns, _), other)| may_be_one_call(*other_start_ns, other))
+            .filter_map(|((_, other), _)| self.by_observation.get(other).copied())
             .collect()
     }
 

@@ -23,13 +23,13 @@ use std::sync::Arc;
 use spanledger_lake::tables::codec::day_of;
 use spanledger_lake::tables::{Table, calls, ledger_lines};
 use spanledger_lake::{Commit, Lake, Positions};
-use spanledger_model::{Call, CallId, Clock, TenantId};
+use spanledger_model::{CallId, Clock, TenantId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
 use crate::prices::PriceBook;
-use components::{Components, Dirty, Position};
-use plan::{Desired, Plan};
+use components::{Components, Dirty, Position, SettledCall};
+use plan::{Desired, Outdated, Plan};
 use reader::{MARK_SLACK_NS, Reader, from_lake};
 
 /// Application id of settlement's commits: its version is the mark of the newest file settled.
@@ -274,7 +274,11 @@ impl Worker {
         self.commit(&plan, self.floor_without(&settled)).await?;
         for (id, desired) in settled {
             if let Some(component) = self.components.get_mut(id) {
-                component.calls = desired.calls;
+                component.calls = desired
+                    .calls
+                    .iter()
+                    .map(|(call_id, call)| (*call_id, SettledCall::of(call)))
+                    .collect();
                 component.lines = desired.lines;
                 component.dirty = None;
             }
@@ -360,7 +364,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn without_outdated(&self, outdated: &[Call]) -> Result<(Vec<arrow::array::RecordBatch>, Vec<String>)> {
+    async fn without_outdated(&self, outdated: &[Outdated]) -> Result<(Vec<arrow::array::RecordBatch>, Vec<String>)> {
         let mut by_day: BTreeMap<(TenantId, i32), HashSet<CallId>> = BTreeMap::new();
         for call in outdated {
             by_day

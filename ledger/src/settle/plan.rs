@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, LineKind};
+use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, LineKind, TenantId};
 
-use super::components::Component;
+use super::components::{Component, SettledCall};
 use crate::charge::{Charge, charge, content_of, reversal_of};
 use crate::fold::fold;
 use crate::prices::PriceBook;
@@ -18,10 +18,21 @@ use crate::prices::PriceBook;
 pub struct Plan {
     /// Rows to write: new calls and changed ones.
     pub calls: Vec<Call>,
-    /// Rows to take out, as they stand: changed calls and ones that are part of others now.
-    pub outdated: Vec<Call>,
+    /// Rows to take out: changed calls and ones that are part of others now.
+    pub outdated: Vec<Outdated>,
     /// Lines to append: charges and reversals.
     pub lines: Vec<LedgerLine>,
+}
+
+/// A row of `calls` that is not true any more, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outdated {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its identity.
+    pub call_id: CallId,
+    /// Its start, nanoseconds since the Unix epoch.
+    pub start_ns: i64,
 }
 
 impl Plan {
@@ -84,23 +95,28 @@ fn totals(charges: &[Charge], parents: &[Option<usize>]) -> Vec<Option<FemtoUsd>
 #[must_use]
 pub fn difference(component: &Component, desired: &Desired, settled_ns: i64) -> Plan {
     let mut plan = Plan::default();
+    let tenant = component.observations.first().map(|observation| &observation.tenant);
+    let outdated = |call_id: &CallId, settled: &SettledCall| {
+        Some(Outdated {
+            tenant: tenant?.clone(),
+            call_id: *call_id,
+            start_ns: settled.start_ns,
+        })
+    };
     for (call_id, call) in &desired.calls {
-        match component.calls.get(call_id) {
-            Some(actual) if actual == call => {}
-            Some(actual) => {
-                plan.outdated.push(actual.clone());
-                plan.calls.push(call.clone());
-            }
-            None => plan.calls.push(call.clone()),
+        let actual = component.calls.get(call_id);
+        if actual.is_none_or(|actual| *actual != SettledCall::of(call)) {
+            plan.outdated
+                .extend(actual.and_then(|actual| outdated(call_id, actual)));
+            plan.calls.push(call.clone());
         }
     }
-    plan.outdated.extend(
-        component
-            .calls
-            .iter()
-            .filter(|(call_id, _)| !desired.calls.contains_key(call_id))
-            .map(|(_, call)| call.clone()),
-    );
+    let gone = component
+        .calls
+        .iter()
+        .filter(|(call_id, _)| !desired.calls.contains_key(call_id));
+    plan.outdated
+        .extend(gone.filter_map(|(call_id, settled)| outdated(call_id, settled)));
     let empty = Vec::new();
     let mut call_ids: Vec<&CallId> = desired.lines.keys().chain(component.lines.keys()).collect();
     call_ids.sort_unstable();

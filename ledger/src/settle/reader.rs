@@ -119,7 +119,7 @@ async fn load_settled(lake: &Lake, components: &mut Components, days: &BTreeSet<
     for file in files_of(lake, Table::Calls, days)? {
         for batch in lake.read_file(Table::Calls, &file, None).await.map_err(from_lake)? {
             for call in calls::from_batch(&batch) {
-                if !components.attach_call(call) {
+                if !components.attach_call(&call) {
                     tracing::warn!(file = %file.path, "a settled call has no observations, and is left as it is");
                 }
             }

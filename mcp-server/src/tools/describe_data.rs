@@ -214,11 +214,13 @@ async fn overview(call: &Call<'_>) -> Result<Answer> {
         .map(|model| model.as_deref().unwrap_or("(none)"))
         .collect();
     let text = format!(
-        "calls from {} to {} (UTC), settled {}; {counts}\ndimensions: {}\nmeasures: {MEASURES}\ndearest values:\n{listed}models without a price: {}\n\
+        "calls from {} to {} (UTC){}; {counts}\ndimensions: {}\nmeasures: {MEASURES}\ndearest values:\n{listed}models without a price: {}\n\
          tables (run_sql), one row is:\n{}\n{}",
         shown(&first),
         shown(&last),
-        settled.as_deref().unwrap_or("never"),
+        settled
+            .as_ref()
+            .map_or_else(String::new, |at| format!(", settled up to {at}")),
         dimensions.join(", "),
         if unpriced_names.is_empty() {
             "none".to_owned()

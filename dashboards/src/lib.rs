@@ -31,7 +31,6 @@ const CONTENT_SECURITY_POLICY: &str =
 const CACHE_CONTROL: &str = "no-cache";
 
 /// The page at `/` and its files beside it.
-#[must_use]
 pub fn router() -> Router {
     let mut router = Router::new();
     for asset in assets::all() {

@@ -181,7 +181,7 @@ impl<'b> SortedRows<'b> {
                 .or_internal(|| "cannot partition rows".to_owned())?
                 .ranges()
         } else {
-            vec![0..n_rows]
+            std::iter::once(0..n_rows).collect()
         };
         let (Some(tenants), Some(days)) = (tenant.as_string_opt::<i32>(), day.as_primitive_opt::<Date32Type>()) else {
             return Err(Error::internal("tenant must be Utf8 and day must be Date32"));

@@ -177,10 +177,10 @@ impl From<ArrowError> for Error {
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
         // A limit of ours raised inside a plan comes back as it went in.
-        if let DataFusionError::External(source) = error.find_root() {
-            if let Some(ours) = source.downcast_ref::<Self>() {
-                return ours.clone();
-            }
+        if let DataFusionError::External(source) = error.find_root()
+            && let Some(ours) = source.downcast_ref::<Self>()
+        {
+            return ours.clone();
         }
         let (kind, message) = explain(error.find_root());
         let message = tidy(&message);

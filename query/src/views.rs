@@ -340,8 +340,10 @@ impl PriceTable {
 
 /// The price book, one row a rate; a model free of charge has one row without a rate.
 fn prices(book: &PriceBook) -> Result<MemTable> {
+    // A price, one of its rates, the start of one of the rate's tiers, the rate there.
+    type PriceLine<'p> = (&'p PriceRow, Option<&'p RateRow>, Option<i64>, Option<&'p str>);
     let listed = book.list(&PriceFilter::default());
-    let mut rows: Vec<(&PriceRow, Option<&RateRow>, Option<i64>, Option<&str>)> = Vec::with_capacity(listed.len() * 4);
+    let mut rows: Vec<PriceLine<'_>> = Vec::with_capacity(listed.len() * 4);
     for price in &listed {
         if price.rates.is_empty() {
             rows.push((price, None, None, None));

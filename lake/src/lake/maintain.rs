@@ -234,7 +234,7 @@ pub(super) async fn maintenance_loop(lake: Weak<Inner>, mut stop: watch::Receive
             tracing::warn!(%error, "compaction failed");
         }
         n_ticks = n_ticks.wrapping_add(1);
-        if n_ticks % VACUUM_EVERY_TICKS == 0
+        if n_ticks.is_multiple_of(VACUUM_EVERY_TICKS)
             && let Err(error) = inner.vacuum().await
         {
             tracing::warn!(%error, "vacuum failed");

@@ -29,6 +29,10 @@ use spanledger_testkit::grpc::GrpcClient;
 use spanledger_testkit::otlp::{self, int, proto, text};
 use spanledger_testkit::server::Server;
 
+/// The allocator of the binary, so that the functions are timed as they run there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Request = proto::collector::trace::v1::ExportTraceServiceRequest;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_spanledger");

@@ -93,6 +93,8 @@ struct ToolCall {
 
 /// A tool call that takes longer is not looked for, nanoseconds: it would be compared with all others.
 const TOOL_CALL_NS_MAX: i64 = 3_600_000_000_000;
+/// Up to this size a component's memory grows by one observation at a time.
+const SMALL_COMPONENT: usize = 8;
 /// Letters of a tool's name that candidates must share at its end; a prefix may differ.
 const NAME_TAIL: usize = 3;
 
@@ -154,6 +156,10 @@ impl Components {
                     tool: observation.mcp.tool.as_deref().unwrap_or_default().into(),
                 },
             );
+        }
+        // Most components stay small, and an observation is a kilobyte: grow one by one at first.
+        if component.observations.len() < SMALL_COMPONENT {
+            component.observations.reserve_exact(1);
         }
         component.observations.push(observation);
         component.dirty = merged(component.dirty, dirty);

@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
 use crate::prices::PriceBook;
-use components::{Components, Dirty, Position, SettledCall};
-use plan::{Desired, Outdated, Plan};
+use components::{Components, Dirty, Position};
+use plan::{Outdated, Plan, Settled};
 use reader::{MARK_SLACK_NS, Reader, from_lake};
 
 /// Application id of settlement's commits: its version is the mark of the newest file settled.
@@ -259,27 +259,24 @@ impl Worker {
             ..SettleReport::default()
         };
         let mut plan = Plan::default();
-        let mut settled: Vec<(usize, Desired)> = Vec::with_capacity(due.len());
+        let mut settled: Vec<(usize, Settled)> = Vec::with_capacity(due.len());
         for id in due {
             let Some(component) = self.components.get(id) else {
                 continue;
             };
             let desired = plan::desired(component, &self.book, now_ns);
-            plan.extend(plan::difference(component, &desired, now_ns));
-            settled.push((id, desired));
+            let (changes, remembered) = plan::difference(component, desired, now_ns);
+            plan.extend(changes);
+            settled.push((id, remembered));
         }
         report.n_calls_written = plan.calls.len() as u64;
         report.n_calls_outdated = plan.outdated.len() as u64;
         report.n_lines = plan.lines.len() as u64;
         self.commit(&plan, self.floor_without(&settled)).await?;
-        for (id, desired) in settled {
+        for (id, remembered) in settled {
             if let Some(component) = self.components.get_mut(id) {
-                component.calls = desired
-                    .calls
-                    .iter()
-                    .map(|(call_id, call)| (*call_id, SettledCall::of(call)))
-                    .collect();
-                component.lines = desired.lines;
+                component.calls = remembered.calls;
+                component.lines = remembered.lines;
                 component.dirty = None;
             }
         }
@@ -301,7 +298,7 @@ impl Worker {
     }
 
     /// How far everything will be settled once the given components are.
-    fn floor_without(&self, settled: &[(usize, Desired)]) -> Position {
+    fn floor_without(&self, settled: &[(usize, Settled)]) -> Position {
         let done: HashSet<usize> = settled.iter().map(|(id, _)| *id).collect();
         let waiting = self
             .components

@@ -91,9 +91,18 @@ fn totals(charges: &[Charge], parents: &[Option<usize>]) -> Vec<Option<FemtoUsd>
     totals
 }
 
-/// The difference between what should be and what is.
+/// What is remembered of a component once its plan is in the lake.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Its calls.
+    pub calls: HashMap<CallId, SettledCall>,
+    /// Its charges in force, by call.
+    pub lines: HashMap<CallId, Vec<LedgerLine>>,
+}
+
+/// The difference between what should be and what is, and what to remember once it is made.
 #[must_use]
-pub fn difference(component: &Component, desired: &Desired, settled_ns: i64) -> Plan {
+pub fn difference(component: &Component, desired: Desired, settled_ns: i64) -> (Plan, Settled) {
     let mut plan = Plan::default();
     let tenant = component.observations.first().map(|observation| &observation.tenant);
     let outdated = |call_id: &CallId, settled: &SettledCall| {
@@ -103,20 +112,23 @@ pub fn difference(component: &Component, desired: &Desired, settled_ns: i64) -> 
             start_ns: settled.start_ns,
         })
     };
-    for (call_id, call) in &desired.calls {
-        let actual = component.calls.get(call_id);
-        if actual.is_none_or(|actual| *actual != SettledCall::of(call)) {
-            plan.outdated
-                .extend(actual.and_then(|actual| outdated(call_id, actual)));
-            plan.calls.push(call.clone());
-        }
-    }
     let gone = component
         .calls
         .iter()
         .filter(|(call_id, _)| !desired.calls.contains_key(call_id));
     plan.outdated
         .extend(gone.filter_map(|(call_id, settled)| outdated(call_id, settled)));
+    let mut calls = HashMap::with_capacity(desired.calls.len());
+    for (call_id, call) in desired.calls {
+        let wanted = SettledCall::of(&call);
+        let actual = component.calls.get(&call_id);
+        if actual.is_none_or(|actual| *actual != wanted) {
+            plan.outdated
+                .extend(actual.and_then(|actual| outdated(&call_id, actual)));
+            plan.calls.push(call);
+        }
+        calls.insert(call_id, wanted);
+    }
     let empty = Vec::new();
     let mut call_ids: Vec<&CallId> = desired.lines.keys().chain(component.lines.keys()).collect();
     call_ids.sort_unstable();
@@ -126,7 +138,8 @@ pub fn difference(component: &Component, desired: &Desired, settled_ns: i64) -> 
         let actual = component.lines.get(call_id).unwrap_or(&empty);
         plan.lines.extend(line_changes(wanted, actual, settled_ns));
     }
-    plan
+    let lines = desired.lines;
+    (plan, Settled { calls, lines })
 }
 
 /// Reversals of the charges that are no longer wanted, then the charges that are missing.

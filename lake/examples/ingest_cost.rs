@@ -107,6 +107,8 @@ fn batch(n_batch: u64, now_ns: i64) -> (WalRecord, TableRows) {
             span_id: SpanId::from_slice(&span_id),
             parent_span_id: None,
             span_kind: Some(3),
+            hop: None,
+            arguments_hash: None,
             tool_call_id: None,
             mcp: Default::default(),
             model: Default::default(),

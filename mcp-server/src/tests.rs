@@ -136,6 +136,8 @@ fn call(n: u8, kind: CallKind, team: Option<&str>, model: Option<&str>) -> Call 
         duration_ns: Some(1),
         dialects: "gen_ai".into(),
         observation_ids: Vec::new(),
+        rules: String::new(),
+        confidence: Default::default(),
         hops: 1,
         status: Status::Ok,
         error_type: None,

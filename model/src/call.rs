@@ -119,6 +119,8 @@ pub struct Dimensions {
     pub client: Option<String>,
     /// Conversation or host session; never `mcp.session.id`.
     pub session_id: Option<String>,
+    /// Alias (or hash) of the API key a gateway knows the caller by; never the key.
+    pub api_key: Option<String>,
 }
 
 /// What an MCP request was about.
@@ -172,6 +174,40 @@ pub struct Sizes {
     pub definition_bytes: Option<i64>,
 }
 
+/// How sure the fold is that the records of a call are one call, and that no other row repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Confidence {
+    /// One record, or records joined by an id that they share.
+    #[default]
+    Reported,
+    /// Joined by ancestry, equal counts or names beyond reasonable doubt.
+    Inferred,
+    /// Joined or read by the best guess there was: times, a name's form, a counter's grain.
+    Guessed,
+}
+
+impl Confidence {
+    /// The name in the `confidence` column.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Inferred => "inferred",
+            Self::Guessed => "guessed",
+        }
+    }
+
+    /// Reads the name in the `confidence` column; of an older lake that has none, reported.
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "inferred" => Self::Inferred,
+            "guessed" => Self::Guessed,
+            _ => Self::Reported,
+        }
+    }
+}
+
 /// One row of `calls`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Call {
@@ -191,6 +227,11 @@ pub struct Call {
     pub dialects: String,
     /// Observations it was folded from, sorted.
     pub observation_ids: Vec<ObservationId>,
+    /// Rules that folded its records into one call or left repeats of it out, sorted, comma-separated
+    /// (docs/counting.md names them).
+    pub rules: String,
+    /// The least sure of those rules.
+    pub confidence: Confidence,
     /// How many hops (spans of host, client, gateway, server) the operation took.
     pub hops: i32,
     /// The worst status of the chain.

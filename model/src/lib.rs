@@ -23,10 +23,10 @@ pub mod money;
 pub mod observation;
 pub mod usage;
 
-pub use call::{Call, CallKind, Status};
+pub use call::{Call, CallKind, Confidence, Status};
 pub use clock::Clock;
 pub use ids::{CallId, LineId, ObservationId, SpanId, TenantId, TraceId};
 pub use ledger_line::{Bucket, LedgerLine, LineKind};
 pub use money::FemtoUsd;
-pub use observation::{Observation, Role, Source};
+pub use observation::{Hop, Observation, Role, Source};
 pub use usage::Usage;

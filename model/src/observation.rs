@@ -60,6 +60,9 @@ pub enum Role {
     /// Evidence about an operation that another record reports (a decision, a sub-span, a size):
     /// gives fields, never makes a call by itself.
     Detail,
+    /// Replaces what an earlier record of the same operation said of its usage and cost (a provider's later
+    /// settlement of an estimate). Of several, the newest holds.
+    Correction,
 }
 
 impl Role {
@@ -72,6 +75,7 @@ impl Role {
             Self::CounterDelta => "counter_delta",
             Self::CounterCumulative => "counter_cumulative",
             Self::Detail => "detail",
+            Self::Correction => "correction",
         }
     }
 
@@ -84,6 +88,49 @@ impl Role {
             "counter_delta" => Self::CounterDelta,
             "counter_cumulative" => Self::CounterCumulative,
             "detail" => Self::Detail,
+            "correction" => Self::Correction,
+            _ => return None,
+        })
+    }
+}
+
+/// Where on the way of a request a record was made. A caller sees it as the hops of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hop {
+    /// The application that decided on the call: an agent, an IDE, a framework.
+    Host,
+    /// The client library that sent the request.
+    Client,
+    /// Something in between that passed it on.
+    Gateway,
+    /// The server that answered.
+    Server,
+    /// What the server called in turn to answer.
+    Backend,
+}
+
+impl Hop {
+    /// The name in the `hop` column.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Server => "server",
+            Self::Backend => "backend",
+        }
+    }
+
+    /// Reads the name in the `hop` column.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "host" => Self::Host,
+            "client" => Self::Client,
+            "gateway" => Self::Gateway,
+            "server" => Self::Server,
+            "backend" => Self::Backend,
             _ => return None,
         })
     }
@@ -132,6 +179,11 @@ pub struct Observation {
     pub parent_span_id: Option<SpanId>,
     /// OTLP span kind (1 internal, 2 server, 3 client); absent for logs and metrics.
     pub span_kind: Option<i32>,
+    /// Where on the way of the request it was made; absent where the record does not tell.
+    pub hop: Option<Hop>,
+    /// Hash of the call's arguments as canonical JSON (object keys sorted), hex: joins records of one call
+    /// that share no trace. Absent where arguments were not captured.
+    pub arguments_hash: Option<String>,
     /// Id of the tool call as the model issued it: joins host span, host log and message parts.
     pub tool_call_id: Option<String>,
     /// MCP fields. `tool` is the name as called, before a host's prefix is removed.

@@ -36,6 +36,7 @@ impl ResourceFacts {
             agent: fields.text(Field::Agent),
             client: fields.text(Field::Client),
             session_id: fields.text(Field::Conversation),
+            api_key: None,
         };
         Self { dimensions, identity }
     }
@@ -240,6 +241,8 @@ fn base(
         span_id: None,
         parent_span_id: None,
         span_kind: None,
+        hop: None,
+        arguments_hash: None,
         tool_call_id: fields.text(Field::ToolCallId),
         mcp: mcp(fields),
         model: model(fields),
@@ -295,6 +298,7 @@ fn dimensions(origin: &Origin<'_>, fields: &Fields<'_>) -> Dimensions {
         agent: or(fields.text(Field::Agent), &resource.agent),
         client: or(fields.text(Field::Client), &resource.client),
         session_id: or(fields.text(Field::Conversation), &resource.session_id),
+        api_key: None,
     }
 }
 

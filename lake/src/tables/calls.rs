@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, FixedSizeBinaryBuilder, ListBuilder, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use spanledger_model::call::{CallKind, Dimensions, McpFields, ModelFields, Sizes, Status};
+use spanledger_model::call::{CallKind, Confidence, Dimensions, McpFields, ModelFields, Sizes, Status};
 use spanledger_model::{Call, CallId, ObservationId, SpanId, TenantId, TraceId, Usage};
 
 use super::codec::{Decoder, Encoder};
@@ -36,6 +36,8 @@ pub fn to_batch(calls: &[Call]) -> RecordBatch {
         ids.append(true);
     }
     encoder.push("observation_ids", true, Arc::new(ids.finish()));
+    encoder.text("rules", rows.clone().map(|row| Some(row.rules.as_str())));
+    encoder.text("confidence", rows.clone().map(|row| Some(row.confidence.as_str())));
     encoder.int32("hops", rows.clone().map(|row| Some(row.hops)));
     encoder.text("status", rows.clone().map(|row| Some(row.status.as_str())));
     encoder.text("error_type", rows.clone().map(|row| row.error_type.as_deref()));
@@ -53,6 +55,7 @@ pub fn to_batch(calls: &[Call]) -> RecordBatch {
         "session_id",
         rows.clone().map(|row| row.dimensions.session_id.as_deref()),
     );
+    encoder.text("api_key", rows.clone().map(|row| row.dimensions.api_key.as_deref()));
     encoder.id(
         "trace_id",
         16,
@@ -135,6 +138,8 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
     let start_ns = columns.int("start_ns");
     let duration_ns = columns.int("duration_ns");
     let dialects = columns.text("dialects");
+    let rules = columns.text("rules");
+    let confidence = columns.text("confidence");
     let hops = columns.int32("hops");
     let status = columns.text("status");
     let error_type = columns.text("error_type");
@@ -167,6 +172,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
     let agent = columns.text("agent");
     let client = columns.text("client");
     let session_id = columns.text("session_id");
+    let api_key = columns.text("api_key");
     let server = columns.text("server");
     let tool = columns.text("tool");
     let prompt = columns.text("prompt");
@@ -205,6 +211,8 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
             duration_ns: duration_ns(row),
             dialects: dialects.owned(row)?,
             observation_ids: observation_ids(row),
+            rules: rules.owned(row).unwrap_or_default(),
+            confidence: Confidence::parse(confidence.get(row).unwrap_or_default()),
             hops: hops(row)?,
             status: Status::parse(status.get(row)?),
             error_type: error_type.owned(row),
@@ -223,6 +231,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
                 agent: agent.owned(row),
                 client: client.owned(row),
                 session_id: session_id.owned(row),
+                api_key: api_key.owned(row),
             },
             mcp: McpFields {
                 server: server.owned(row),

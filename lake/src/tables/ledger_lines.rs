@@ -61,6 +61,7 @@ pub fn to_batch(lines: &[LedgerLine]) -> RecordBatch {
         "session_id",
         rows.clone().map(|row| row.dimensions.session_id.as_deref()),
     );
+    encoder.text("api_key", rows.clone().map(|row| row.dimensions.api_key.as_deref()));
     encoder.text("provider", rows.clone().map(|row| row.provider.as_deref()));
     encoder.text("model", rows.clone().map(|row| row.model.as_deref()));
     encoder.text("server", rows.clone().map(|row| row.server.as_deref()));
@@ -104,6 +105,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
     let agent = columns.text("agent");
     let client = columns.text("client");
     let session_id = columns.text("session_id");
+    let api_key = columns.text("api_key");
     let provider = columns.text("provider");
     let model = columns.text("model");
     let server = columns.text("server");
@@ -142,6 +144,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
                 agent: agent.owned(row),
                 client: client.owned(row),
                 session_id: session_id.owned(row),
+                api_key: api_key.owned(row),
             },
             provider: provider.owned(row),
             model: model.owned(row),

@@ -4,7 +4,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use spanledger_model::call::{CallKind, Dimensions, McpFields, ModelFields, Sizes, Status};
-use spanledger_model::{Observation, ObservationId, Role, Source, SpanId, TenantId, TraceId, Usage};
+use spanledger_model::{Hop, Observation, ObservationId, Role, Source, SpanId, TenantId, TraceId, Usage};
 
 use super::codec::{Decoder, Encoder};
 
@@ -50,6 +50,7 @@ pub fn to_batch(observations: &[Observation]) -> RecordBatch {
         "session_id",
         rows.clone().map(|row| row.dimensions.session_id.as_deref()),
     );
+    encoder.text("api_key", rows.clone().map(|row| row.dimensions.api_key.as_deref()));
     encoder.text("turn_id", rows.clone().map(|row| row.turn_id.as_deref()));
     encoder.id(
         "trace_id",
@@ -68,6 +69,8 @@ pub fn to_batch(observations: &[Observation]) -> RecordBatch {
             .map(|row| row.parent_span_id.as_ref().map(SpanId::as_bytes)),
     );
     encoder.int32("span_kind", rows.clone().map(|row| row.span_kind));
+    encoder.text("hop", rows.clone().map(|row| row.hop.map(Hop::as_str)));
+    encoder.text("arguments_hash", rows.clone().map(|row| row.arguments_hash.as_deref()));
     encoder.text("tool_call_id", rows.clone().map(|row| row.tool_call_id.as_deref()));
     encoder.text("server", rows.clone().map(|row| row.mcp.server.as_deref()));
     encoder.text("tool", rows.clone().map(|row| row.mcp.tool.as_deref()));
@@ -146,6 +149,8 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
     let span_id = columns.id("span_id");
     let parent_span_id = columns.id("parent_span_id");
     let span_kind = columns.int32("span_kind");
+    let hop = columns.text("hop");
+    let arguments_hash = columns.text("arguments_hash");
     let tool_call_id = columns.text("tool_call_id");
     let reported_cost = columns.money("reported_cost");
     let series = columns.text("series");
@@ -157,6 +162,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
     let agent = columns.text("agent");
     let client = columns.text("client");
     let session_id = columns.text("session_id");
+    let api_key = columns.text("api_key");
     let server = columns.text("server");
     let tool = columns.text("tool");
     let prompt = columns.text("prompt");
@@ -206,6 +212,8 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
             span_id: span_id.get(row).and_then(SpanId::from_slice),
             parent_span_id: parent_span_id.get(row).and_then(SpanId::from_slice),
             span_kind: span_kind(row),
+            hop: hop.get(row).and_then(Hop::parse),
+            arguments_hash: arguments_hash.owned(row),
             tool_call_id: tool_call_id.owned(row),
             reported_cost: reported_cost(row),
             series: series.owned(row),
@@ -218,6 +226,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
                 agent: agent.owned(row),
                 client: client.owned(row),
                 session_id: session_id.owned(row),
+                api_key: api_key.owned(row),
             },
             mcp: McpFields {
                 server: server.owned(row),

@@ -20,7 +20,7 @@ type Get = fn(&Dimensions) -> &Option<String>;
 type Set = fn(&mut Dimensions) -> &mut Option<String>;
 
 /// Dimensions that are inherited. Service and environment belong to the record's own process.
-const INHERITED: [(Get, Set); 6] = [
+const INHERITED: [(Get, Set); 7] = [
     (|dimensions| &dimensions.team, |dimensions| &mut dimensions.team),
     (|dimensions| &dimensions.project, |dimensions| &mut dimensions.project),
     (|dimensions| &dimensions.user_id, |dimensions| &mut dimensions.user_id),
@@ -30,6 +30,7 @@ const INHERITED: [(Get, Set); 6] = [
         |dimensions| &dimensions.session_id,
         |dimensions| &mut dimensions.session_id,
     ),
+    (|dimensions| &dimensions.api_key, |dimensions| &mut dimensions.api_key),
 ];
 
 /// What whole traces agree on.
@@ -122,6 +123,8 @@ pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance)
         duration_ns: outer.duration_ns,
         dialects: dialects.join(","),
         observation_ids,
+        rules: String::new(),
+        confidence: Default::default(),
         hops: hops(&records),
         status,
         error_type: (status == Status::Error)
@@ -147,7 +150,7 @@ pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance)
     })
 }
 
-const ALL_DIMENSIONS: [(Get, Set); 8] = [
+const ALL_DIMENSIONS: [(Get, Set); 9] = [
     (|dimensions| &dimensions.service, |dimensions| &mut dimensions.service),
     (
         |dimensions| &dimensions.environment,
@@ -159,6 +162,7 @@ const ALL_DIMENSIONS: [(Get, Set); 8] = [
     INHERITED[3],
     INHERITED[4],
     INHERITED[5],
+    INHERITED[6],
 ];
 
 /// The members of a group, the one that stands for the call first: for a model call the span with the most

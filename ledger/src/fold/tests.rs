@@ -261,6 +261,8 @@ fn blank(id: u8, kind: CallKind) -> Observation {
         span_id: Some(SpanId([id; 8])),
         parent_span_id: None,
         span_kind: Some(3),
+        hop: None,
+        arguments_hash: None,
         tool_call_id: None,
         mcp: McpFields::default(),
         model: ModelFields {

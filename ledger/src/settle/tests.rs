@@ -118,6 +118,8 @@ fn model_call(id: u8, input: i64, output: i64) -> Observation {
         span_id: Some(SpanId([id; 8])),
         parent_span_id: None,
         span_kind: Some(3),
+        hop: None,
+        arguments_hash: None,
         tool_call_id: None,
         mcp: McpFields::default(),
         model: ModelFields {

@@ -80,6 +80,7 @@ fn functions(bytes: &[u8], gzipped: &[u8]) {
     let context = Context {
         tenant: TenantId::from_credential("bench"),
         arrived_ns: 1_790_000_000_000_000_000,
+        dialects: spanledger_ingest::dialects::Registry::builtin(),
     };
     let decoded = decode(Signal::Traces, Encoding::Protobuf, bytes).unwrap();
     let limit = ns_a_span("P2 limit: prost decode alone", None, || {

@@ -15,6 +15,7 @@ use spanledger_model::Clock;
 use crate::accept::{Accept, Accepted, Encoding, Request, Signal};
 use crate::admission::Admission;
 use crate::decode::decode;
+use crate::dialects::Registry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::meters::Meters;
@@ -28,12 +29,19 @@ pub struct Pipeline {
     admission: Admission,
     meters: Meters,
     clock: Arc<dyn Clock>,
+    dialects: Arc<Registry>,
 }
 
 impl Pipeline {
     /// A pipeline into `lake`.
     #[must_use]
-    pub fn new(lake: Lake, authenticator: SharedAuthenticator, limits: Limits, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(
+        lake: Lake,
+        authenticator: SharedAuthenticator,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        dialects: Arc<Registry>,
+    ) -> Arc<Self> {
         let admission = Admission::new(&limits);
         Arc::new(Self {
             lake,
@@ -42,6 +50,7 @@ impl Pipeline {
             admission,
             meters: Meters::default(),
             clock,
+            dialects,
         })
     }
 
@@ -65,6 +74,7 @@ impl Accept for Pipeline {
         let context = Context {
             tenant: principal.tenant().clone(),
             arrived_ns: self.clock.now_ns(),
+            dialects: Arc::clone(&self.dialects),
         };
         let normalised = normalise(&request, &context, &self.limits);
         // What was decoded is up to five times the body: let it go before waiting for the disk.
@@ -122,9 +132,18 @@ impl Accept for Pipeline {
 }
 
 /// Reads log records back into rows, when a lake is opened after a crash.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OtlpReplay {
     limits: Limits,
+    dialects: Arc<Registry>,
+}
+
+impl OtlpReplay {
+    /// A reader with the dialects that new requests are read with.
+    #[must_use]
+    pub fn new(limits: Limits, dialects: Arc<Registry>) -> Self {
+        Self { limits, dialects }
+    }
 }
 
 impl Replay for OtlpReplay {
@@ -137,6 +156,7 @@ impl Replay for OtlpReplay {
         let context = Context {
             tenant: record.tenant.clone(),
             arrived_ns: record.arrived_ns,
+            dialects: Arc::clone(&self.dialects),
         };
         Ok(normalise(&request, &context, &self.limits).rows)
     }

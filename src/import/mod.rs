@@ -144,7 +144,7 @@ impl Sink {
             body_bytes_max: config.otlp.body_bytes_max.value,
             ..Limits::default()
         };
-        let pipeline = Pipeline::new(lake.clone(), Arc::new(LocalOnly), limits, clock);
+        let pipeline = Pipeline::new(lake.clone(), Arc::new(LocalOnly), limits, clock, spanledger_ingest::dialects::Registry::builtin());
         Ok(Self::Folder {
             lake,
             pipeline,

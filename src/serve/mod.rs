@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use spanledger_access::{LocalOnly, SharedAuthenticator};
 use spanledger_ingest::{Accept as _, Limits};
+use spanledger_ingest::dialects::Registry;
 use spanledger_ingest::{OtlpReplay, Pipeline};
 use spanledger_lake::files::Files;
 use spanledger_lake::{Lake, LakeOptions};
@@ -116,7 +117,7 @@ impl Server {
             body_bytes_max: config.otlp.body_bytes_max.value,
             ..Limits::default()
         };
-        let pipeline = Pipeline::new(lake.clone(), authenticator, limits, Arc::clone(&clock));
+        let pipeline = Pipeline::new(lake.clone(), authenticator, limits, Arc::clone(&clock), Registry::builtin());
         let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns());
         let engine = Engine::new(lake.clone(), book, clock)?;
         let faces = faces::router(&engine, Arc::new(control));
@@ -244,7 +245,8 @@ pub async fn open_lake(config: &Config, files: Arc<dyn Files>, clock: Arc<dyn Cl
         group_commit_window_us: config.lake.group_commit_window_us.value,
         ..LakeOptions::default()
     };
-    Ok(Lake::open_on(options, clock, files, &OtlpReplay::default()).await?)
+    let replay = OtlpReplay::new(Limits::default(), Registry::builtin());
+    Ok(Lake::open_on(options, clock, files, &replay).await?)
 }
 
 /// Resolves when the server is to stop.

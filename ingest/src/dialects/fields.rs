@@ -1,394 +1,137 @@
 //! Canonical fields, and the keys that emitters spell them with.
 //!
-//! A [`Mapping`] is data: for each [`Field`] the keys that may hold it, in order of precedence (the first
-//! hit wins). [`BASE`] holds the namespaced keys that mean the same whoever sends them; a dialect adds its
-//! own, bare ones (`input_tokens`, `model`), which mean something only within it. Reading a record is one
-//! pass over its attributes with one hash look-up each. Source of the order: the canonical mapping of the
-//! telemetry research (docs/emitters.md).
+//! A dialect's file names, for each [`Field`], the keys that may hold it in order of precedence (the first
+//! hit wins); its own keys win over the common ones of `gen_ai.toml`. Compiled into a [`KeyTable`], reading a
+//! record is one pass over its attributes with one hash look-up each. Attributes that hold an object as text
+//! are opened on the way ([`super::expand`]), so that their members are keys like any other.
 
 use std::collections::HashMap;
 
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use spanledger_model::FemtoUsd;
 
+use super::expand::{self, Notation};
 use crate::value;
 
 macro_rules! fields {
-    ($($name:ident),* $(,)?) => {
+    ($($name:ident = $text:literal),* $(,)?) => {
         /// A canonical field of an observation.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(missing_docs)] // The names are those of the columns they fill.
         pub enum Field { $($name),* }
         /// Number of canonical fields.
         pub const N_FIELDS: usize = [$(Field::$name),*].len();
+        impl Field {
+            /// All fields.
+            pub const ALL: [Self; N_FIELDS] = [$(Self::$name),*];
+
+            /// Its name in a dialect's file.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
     };
 }
 
 fields! {
-    Conversation, Turn, McpMethod, Server, Tool, ToolCallId, Prompt, PromptVersion, ResourceUri, RequestId,
-    Transport, ProtocolVersion, Provider, RequestModel, ResponseModel, ResponseId, ServiceTier, Processing,
-    Input, CacheRead, CacheWrite, CacheWrite5m, CacheWrite1h, Output, Reasoning, AudioInput, AudioOutput,
-    ImageInput, WebSearches, Cost, User, Team, Project, Environment, Agent, Client, ErrorType, RequestBytes,
-    ResponseBytes, DefinitionBytes, Operation, Arguments, ResultText, Frame, Success, HttpStatus, DurationMs,
-    Metadata, JsonRpcStatus,
+    Conversation = "conversation", Turn = "turn", McpMethod = "mcp_method", Server = "server", Tool = "tool",
+    ToolCallId = "tool_call_id", Prompt = "prompt", PromptVersion = "prompt_version",
+    ResourceUri = "resource_uri", RequestId = "request_id", Transport = "transport",
+    ProtocolVersion = "protocol_version", Provider = "provider", RequestModel = "request_model",
+    ResponseModel = "response_model", ResponseId = "response_id", ServiceTier = "service_tier",
+    Processing = "processing", Input = "input", CacheRead = "cache_read", CacheWrite = "cache_write",
+    CacheWrite5m = "cache_write_5m", CacheWrite1h = "cache_write_1h", Output = "output",
+    Reasoning = "reasoning", Total = "total", AudioInput = "audio_input", AudioOutput = "audio_output",
+    ImageInput = "image_input", WebSearches = "web_searches", Cost = "cost", CostMicros = "cost_micros",
+    User = "user", Team = "team", Project = "project", Environment = "environment", Agent = "agent",
+    Client = "client", ApiKey = "api_key", ErrorType = "error_type", RequestBytes = "request_bytes",
+    ResponseBytes = "response_bytes", DefinitionBytes = "definition_bytes", Operation = "operation",
+    Arguments = "arguments", ResultText = "result", Frame = "frame", Success = "success",
+    HttpStatus = "http_status", DurationMs = "duration_ms", JsonRpcStatus = "json_rpc_status",
 }
 
-/// Keys of a field in order of precedence.
-pub type Mapping = &'static [(Field, &'static [&'static str])];
+impl Field {
+    /// Reads the name in a dialect's file.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.as_str() == name)
+    }
+}
 
-/// The keys that mean the same in every dialect.
-pub const BASE: Mapping = &[
-    (
-        Field::Conversation,
-        &[
-            "gen_ai.conversation.id",
-            "conversation.id",
-            "session.id",
-            "cursor.conversation.id",
-            "langsmith.trace.session_id",
-            "ai.telemetry.metadata.sessionId",
-            "traceloop.association.properties.session_id",
-        ],
-    ),
-    (
-        Field::Turn,
-        &[
-            "turn.id",
-            "github.copilot.interaction_id",
-            "gcp.vertex.agent.invocation_id",
-        ],
-    ),
-    (Field::McpMethod, &["mcp.method.name"]),
-    (
-        Field::Server,
-        &[
-            "mcp.server.name",
-            "mcp_server_name",
-            "fastmcp.server.name",
-            "mcp.target",
-            "mcp.backend.name",
-            "mcp.backend",
-        ],
-    ),
-    (Field::Tool, &["gen_ai.tool.name", "tool.name", "mcp.tool.name"]),
-    (
-        Field::ToolCallId,
-        &[
-            "gen_ai.tool.call.id",
-            "gen_ai.tool.call_id",
-            "tool_use_id",
-            "tool.call_id",
-            "tool.id",
-        ],
-    ),
-    (
-        Field::Prompt,
-        &[
-            "gen_ai.prompt.name",
-            "langfuse.observation.prompt.name",
-            "traceloop.prompt.key",
-        ],
-    ),
-    (
-        Field::PromptVersion,
-        &[
-            "gen_ai.prompt.version",
-            "langfuse.observation.prompt.version",
-            "traceloop.prompt.version",
-            "llm.prompt_template.version",
-        ],
-    ),
-    (Field::ResourceUri, &["mcp.resource.uri", "resource.uri"]),
-    (
-        Field::RequestId,
-        &["jsonrpc.request.id", "mcp.request.id", "rpc.jsonrpc.request_id"],
-    ),
-    (Field::Transport, &["network.transport", "mcp.transport"]),
-    (
-        Field::ProtocolVersion,
-        &["mcp.protocol.version", "mcp.protocol_version"],
-    ),
-    (
-        Field::Provider,
-        &[
-            "gen_ai.provider.name",
-            "gen_ai.system",
-            "llm.provider",
-            "llm.system",
-            "ai.model.provider",
-        ],
-    ),
-    (
-        Field::RequestModel,
-        &[
-            "gen_ai.request.model",
-            "llm.request.model_name",
-            "llm.model_name",
-            "embedding.model_name",
-            "ai.model.id",
-            "gen_ai.original.model",
-        ],
-    ),
-    (
-        Field::ResponseModel,
-        &[
-            "litellm.provider.model",
-            "gen_ai.response.model",
-            "llm.response.model_name",
-            "ai.response.model",
-        ],
-    ),
-    (Field::ResponseId, &["gen_ai.response.id", "ai.response.id"]),
-    (
-        Field::ServiceTier,
-        &[
-            "openai.response.service_tier",
-            "gen_ai.openai.response.service_tier",
-            "anthropic.response.service_tier",
-            "gen_ai.response.service_tier",
-            "spanledger.service_tier",
-        ],
-    ),
-    (Field::Processing, &["spanledger.processing"]),
-    (
-        Field::Input,
-        &[
-            "gen_ai.usage.input_tokens",
-            "gen_ai.usage.prompt_tokens",
-            "llm.token_count.prompt",
-            "ai.usage.inputTokens",
-            "ai.usage.promptTokens",
-        ],
-    ),
-    (
-        Field::CacheRead,
-        &[
-            "gen_ai.usage.cache_read.input_tokens",
-            "gen_ai.usage.cache_read_input_tokens",
-            "llm.token_count.prompt_details.cache_read",
-            "llm.token_count.prompt_details.cache_input",
-            "ai.usage.inputTokenDetails.cacheReadTokens",
-            "ai.usage.cachedInputTokens",
-            "gen_ai.usage.details.cache_read_tokens",
-        ],
-    ),
-    (
-        Field::CacheWrite,
-        &[
-            "gen_ai.usage.cache_write.input_tokens",
-            "gen_ai.usage.cache_creation.input_tokens",
-            "gen_ai.usage.cache_creation_input_tokens",
-            "llm.token_count.prompt_details.cache_write",
-            "gen_ai.usage.details.cache_write_tokens",
-        ],
-    ),
-    (
-        Field::CacheWrite5m,
-        &[
-            "anthropic.usage.cache_creation.ephemeral_5m_input_tokens",
-            "gen_ai.usage.details.ephemeral_5m_input_tokens",
-            "spanledger.cache_write_5m_tokens",
-        ],
-    ),
-    (
-        Field::CacheWrite1h,
-        &[
-            "anthropic.usage.cache_creation.ephemeral_1h_input_tokens",
-            "gen_ai.usage.details.ephemeral_1h_input_tokens",
-            "spanledger.cache_write_1h_tokens",
-        ],
-    ),
-    (
-        Field::Output,
-        &[
-            "gen_ai.usage.output_tokens",
-            "gen_ai.usage.completion_tokens",
-            "llm.token_count.completion",
-            "ai.usage.outputTokens",
-            "ai.usage.completionTokens",
-        ],
-    ),
-    (
-        Field::Reasoning,
-        &[
-            "gen_ai.usage.reasoning.output_tokens",
-            "gen_ai.usage.reasoning_tokens",
-            "llm.usage.reasoning_tokens",
-            "gen_ai.usage.details.reasoning_tokens",
-            "llm.token_count.completion_details.reasoning",
-            "ai.usage.reasoningTokens",
-        ],
-    ),
-    (
-        Field::AudioInput,
-        &["llm.token_count.prompt_details.audio", "spanledger.audio_input_tokens"],
-    ),
-    (
-        Field::AudioOutput,
-        &[
-            "llm.token_count.completion_details.audio",
-            "spanledger.audio_output_tokens",
-        ],
-    ),
-    (
-        Field::ImageInput,
-        &["llm.token_count.prompt_details.image", "spanledger.image_input_tokens"],
-    ),
-    (Field::WebSearches, &["spanledger.web_searches"]),
-    (
-        Field::Cost,
-        &[
-            "agw.ai.usage.cost.total",
-            "gen_ai.cost.total_cost",
-            "operation.cost",
-            "llm.cost.total",
-            "gen_ai.usage.cost",
-        ],
-    ),
-    (
-        Field::User,
-        &[
-            "user.email",
-            "user.id",
-            "enduser.id",
-            "metadata.user_api_key_end_user_id",
-            "metadata.user_api_key_user_email",
-            "metadata.user_api_key_user_id",
-            "llm.user",
-            "gen_ai.user",
-            "cursor.user.id",
-            "user.account_uuid",
-            "ai.telemetry.metadata.userId",
-            "traceloop.association.properties.user_id",
-            "langfuse.user.id",
-            "jwt.sub",
-        ],
-    ),
-    (
-        Field::Team,
-        &[
-            "team.id",
-            "team",
-            "spanledger.team",
-            "department",
-            "cost_center",
-            "metadata.user_api_key_team_alias",
-            "metadata.user_api_key_team_id",
-            "cursor.team.id",
-            "team.name",
-            "traceloop.association.properties.team",
-            "organization",
-            "organization.id",
-        ],
-    ),
-    (
-        Field::Project,
-        &[
-            "project.id",
-            "project",
-            "spanledger.project",
-            "metadata.user_api_key_project_alias",
-            "openinference.project.name",
-            "service.namespace",
-        ],
-    ),
-    (
-        Field::Environment,
-        &[
-            "deployment.environment.name",
-            "deployment.environment",
-            "langfuse.environment",
-            "spanledger.environment",
-        ],
-    ),
-    (
-        Field::Agent,
-        &["gen_ai.agent.name", "agent.name", "traceloop.workflow.name"],
-    ),
-    (Field::Client, &["mcp.client.name", "gen_ai.caller.name"]),
-    (Field::ErrorType, &["error.type", "error_type", "mcp.error.code"]),
-    (Field::JsonRpcStatus, &["rpc.response.status_code"]),
-    (
-        Field::RequestBytes,
-        &[
-            "tool_input_size_bytes",
-            "spanledger.request_bytes",
-            "rpc.message.sent_size",
-            "http.request.body.size",
-        ],
-    ),
-    (
-        Field::ResponseBytes,
-        &[
-            "tool_result_size_bytes",
-            "spanledger.response_bytes",
-            "rpc.message.received_size",
-            "http.response.body.size",
-        ],
-    ),
-    (Field::DefinitionBytes, &["spanledger.definition_bytes"]),
-    (Field::Operation, &["gen_ai.operation.name"]),
-    (
-        Field::Arguments,
-        &[
-            "gen_ai.tool.call.arguments",
-            "tool.parameters",
-            "traceloop.entity.input",
-        ],
-    ),
-    (
-        Field::ResultText,
-        &[
-            "gen_ai.tool.call.result",
-            "mcp.response.value",
-            "traceloop.entity.output",
-        ],
-    ),
-    (
-        Field::Frame,
-        &[
-            "openinference.span.kind",
-            "traceloop.span.kind",
-            "langsmith.span.kind",
-            "gen_ai.span.kind",
-        ],
-    ),
-    (Field::Success, &["success"]),
-    (Field::HttpStatus, &["http.response.status_code"]),
-    (Field::Metadata, &["metadata"]),
-];
+/// What a key means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// It may hold a field, at this rank among the field's keys.
+    Feeds(Field, u16),
+    /// It holds an object whose members are keys.
+    Opens(Notation),
+    /// It is not what the common keys say.
+    Ignored,
+}
 
-/// A mapping compiled for look-up: key → (field, rank).
-#[derive(Debug)]
-pub struct KeyTable(HashMap<&'static str, (Field, u8)>);
+/// The keys of one dialect, compiled for look-up.
+#[derive(Debug, Default)]
+pub struct KeyTable(HashMap<Box<str>, Meaning>);
 
 impl KeyTable {
-    /// Compiles mappings; the keys of an earlier mapping win over those of a later one.
+    /// An empty table. Keys that are added first win over those added later.
     #[must_use]
-    pub fn new(mappings: &[Mapping]) -> Self {
-        let mut table = HashMap::new();
-        for (level, mapping) in mappings.iter().enumerate() {
-            for (field, keys) in *mapping {
-                for (position, key) in keys.iter().enumerate() {
-                    let rank = u8::try_from(level * 64 + position).unwrap_or(u8::MAX);
-                    table.entry(*key).or_insert((*field, rank));
-                }
-            }
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds keys that mean nothing here, whatever they mean elsewhere.
+    pub fn ignore<'k>(&mut self, keys: impl Iterator<Item = &'k str>) {
+        for key in keys {
+            self.0.entry(key.into()).or_insert(Meaning::Ignored);
         }
-        Self(table)
+    }
+
+    /// Adds attributes that hold an object as text.
+    pub fn open<'k>(&mut self, keys: impl Iterator<Item = (&'k str, Notation)>) {
+        for (key, notation) in keys {
+            self.0.entry(key.into()).or_insert(Meaning::Opens(notation));
+        }
+    }
+
+    /// Adds the keys of a field, best first. A later `level` ranks behind all keys of an earlier one.
+    pub fn feed<'k>(&mut self, level: u16, field: Field, keys: impl Iterator<Item = &'k str>) {
+        for (position, key) in (0_u16..).zip(keys) {
+            let rank = level.saturating_mul(256).saturating_add(position);
+            self.0.entry(key.into()).or_insert(Meaning::Feeds(field, rank));
+        }
     }
 
     /// The canonical field a key feeds.
     #[must_use]
     pub fn field(&self, key: &str) -> Option<Field> {
-        self.0.get(key).map(|entry| entry.0)
+        match self.0.get(key)? {
+            Meaning::Feeds(field, _) => Some(*field),
+            _ => None,
+        }
     }
+
+    /// True where the table says anything of a key.
+    #[must_use]
+    pub fn knows(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Found<'r> {
+    Nothing,
+    Sent(&'r AnyValue),
+    Expanded(usize),
 }
 
 /// The canonical fields of one record, each the value of the best key that was present.
 #[derive(Debug, Clone)]
 pub struct Fields<'r> {
-    values: [Option<&'r AnyValue>; N_FIELDS],
+    found: [Found<'r>; N_FIELDS],
+    expanded: Vec<KeyValue>,
     n_set: usize,
 }
 
@@ -396,24 +139,45 @@ impl<'r> Fields<'r> {
     /// Reads attributes through a table. Empty values and empty strings are absent.
     #[must_use]
     pub fn read(table: &KeyTable, attributes: &'r [KeyValue]) -> Self {
-        let mut values = [None; N_FIELDS];
-        let mut ranks = [u8::MAX; N_FIELDS];
-        let mut n_set = 0;
+        let mut fields = Self {
+            found: [Found::Nothing; N_FIELDS],
+            expanded: Vec::new(),
+            n_set: 0,
+        };
+        let mut ranks = [u16::MAX; N_FIELDS];
         for attribute in attributes {
-            let Some((field, rank)) = table.0.get(attribute.key.as_str()) else {
+            let Some(meaning) = table.0.get(attribute.key.as_str()) else {
                 continue;
             };
             let Some(value) = attribute.value.as_ref().filter(|value| is_present(value)) else {
                 continue;
             };
-            let index = *field as usize;
-            if values[index].is_none() || *rank <= ranks[index] {
-                n_set += usize::from(values[index].is_none());
-                values[index] = Some(value);
-                ranks[index] = *rank;
+            match meaning {
+                Meaning::Feeds(field, rank) => fields.offer(&mut ranks, *field, *rank, Found::Sent(value)),
+                Meaning::Opens(notation) => expand::open(&attribute.key, value, *notation, &mut fields.expanded),
+                Meaning::Ignored => {}
             }
         }
-        Self { values, n_set }
+        for position in 0..fields.expanded.len() {
+            let member = &fields.expanded[position];
+            if let Some(Meaning::Feeds(field, rank)) = table.0.get(member.key.as_str())
+                && member.value.as_ref().is_some_and(is_present)
+            {
+                fields.offer(&mut ranks, *field, *rank, Found::Expanded(position));
+            }
+        }
+        fields
+    }
+
+    fn offer(&mut self, ranks: &mut [u16; N_FIELDS], field: Field, rank: u16, found: Found<'r>) {
+        let index = field as usize;
+        let is_first = matches!(self.found[index], Found::Nothing);
+        // The last of a repeated key holds, as the OTLP specification advises.
+        if is_first || rank <= ranks[index] {
+            self.n_set += usize::from(is_first);
+            self.found[index] = found;
+            ranks[index] = rank;
+        }
     }
 
     /// True where no canonical field was found.
@@ -422,10 +186,20 @@ impl<'r> Fields<'r> {
         self.n_set == 0
     }
 
+    /// The members of attributes that held an object as text.
+    #[must_use]
+    pub fn expanded(&self) -> &[KeyValue] {
+        &self.expanded
+    }
+
     /// The value of a field.
     #[must_use]
-    pub fn get(&self, field: Field) -> Option<&'r AnyValue> {
-        self.values[field as usize]
+    pub fn get(&self, field: Field) -> Option<&AnyValue> {
+        match self.found[field as usize] {
+            Found::Nothing => None,
+            Found::Sent(value) => Some(value),
+            Found::Expanded(position) => self.expanded[position].value.as_ref(),
+        }
     }
 
     /// True where the field was sent.
@@ -442,8 +216,7 @@ impl<'r> Fields<'r> {
 
     /// The field as borrowed text, where it was sent as a string.
     #[must_use]
-    pub fn str(&self, field: Field) -> Option<&'r str> {
-        use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    pub fn str(&self, field: Field) -> Option<&str> {
         match self.get(field)?.value.as_ref()? {
             Value::StringValue(text) => Some(text),
             _ => None,
@@ -472,7 +245,6 @@ impl<'r> Fields<'r> {
 }
 
 fn is_present(value: &AnyValue) -> bool {
-    use opentelemetry_proto::tonic::common::v1::any_value::Value;
     match value.value.as_ref() {
         None | Some(Value::StringValueStrindex(_)) => false,
         Some(Value::StringValue(text)) => !text.is_empty(),
@@ -482,8 +254,6 @@ fn is_present(value: &AnyValue) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_proto::tonic::common::v1::any_value::Value;
-
     use super::*;
 
     fn attribute(key: &str, value: Value) -> KeyValue {
@@ -494,47 +264,61 @@ mod tests {
         }
     }
 
+    fn table() -> KeyTable {
+        let mut table = KeyTable::new();
+        table.open([("metadata", Notation::Json)].into_iter());
+        table.feed(0, Field::Input, ["new.input", "old.input"].into_iter());
+        table.feed(0, Field::Team, ["team.id", "team", "metadata.team"].into_iter());
+        table
+    }
+
     #[test]
     fn the_first_key_of_a_field_wins_in_any_order_of_arrival() {
-        let table = KeyTable::new(&[BASE]);
-        let old = attribute("gen_ai.usage.prompt_tokens", Value::IntValue(1));
-        let new = attribute("gen_ai.usage.input_tokens", Value::IntValue(2));
+        let old = attribute("old.input", Value::IntValue(1));
+        let new = attribute("new.input", Value::IntValue(2));
         for attributes in [[old.clone(), new.clone()], [new, old]] {
-            assert_eq!(Fields::read(&table, &attributes).count(Field::Input), Some(2));
+            assert_eq!(Fields::read(&table(), &attributes).count(Field::Input), Some(2));
         }
     }
 
     #[test]
     fn the_last_of_a_repeated_key_is_kept() {
-        let table = KeyTable::new(&[BASE]);
         let attributes = [
             attribute("team", Value::StringValue("a".into())),
             attribute("team", Value::StringValue("b".into())),
         ];
-        assert_eq!(
-            Fields::read(&table, &attributes).text(Field::Team).as_deref(),
-            Some("b")
-        );
+        let fields = Fields::read(&table(), &attributes);
+        assert_eq!(fields.text(Field::Team).as_deref(), Some("b"));
     }
 
     #[test]
     fn empty_and_negative_values_are_absent() {
-        let table = KeyTable::new(&[BASE]);
         let attributes = [
-            attribute("gen_ai.usage.input_tokens", Value::IntValue(-5)),
+            attribute("new.input", Value::IntValue(-5)),
             attribute("team.id", Value::StringValue(String::new())),
             attribute("team", Value::StringValue("search".into())),
         ];
-        let fields = Fields::read(&table, &attributes);
+        let fields = Fields::read(&table(), &attributes);
         assert_eq!(fields.count(Field::Input), None);
         assert_eq!(fields.text(Field::Team).as_deref(), Some("search"));
     }
 
     #[test]
-    fn no_key_of_the_base_feeds_two_fields() {
-        let mut seen = std::collections::HashSet::new();
-        for key in BASE.iter().flat_map(|(_, keys)| keys.iter()) {
-            assert!(seen.insert(*key), "{key} stands twice");
-        }
+    fn members_of_an_object_in_a_text_are_keys_of_their_own_rank() {
+        let metadata = attribute("metadata", Value::StringValue(r#"{"team":"ads"}"#.into()));
+        let fields = Fields::read(&table(), std::slice::from_ref(&metadata));
+        assert_eq!(fields.text(Field::Team).as_deref(), Some("ads"));
+        let both = [metadata, attribute("team.id", Value::StringValue("search".into()))];
+        let fields = Fields::read(&table(), &both);
+        assert_eq!(fields.text(Field::Team).as_deref(), Some("search"));
+    }
+
+    #[test]
+    fn an_ignored_key_feeds_nothing() {
+        let mut table = KeyTable::new();
+        table.ignore(["team"].into_iter());
+        table.feed(1, Field::Team, ["team"].into_iter());
+        let attributes = [attribute("team", Value::StringValue("a".into()))];
+        assert!(Fields::read(&table, &attributes).is_empty());
     }
 }

@@ -6,10 +6,12 @@
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
 use spanledger_model::call::{CallKind, Dimensions, McpFields, ModelFields, Sizes, Status};
-use spanledger_model::{Observation, ObservationId, Role, Source, SpanId, TenantId, TraceId, Usage};
+use spanledger_model::ids::hash_parts;
+use spanledger_model::{FemtoUsd, Observation, ObservationId, Role, Source, SpanId, TenantId, TraceId, Usage};
 
-use super::Dialect;
+use super::compile::Compiled;
 use super::fields::{Field, Fields};
 use super::names;
 use crate::value;
@@ -36,7 +38,7 @@ impl ResourceFacts {
             agent: fields.text(Field::Agent),
             client: fields.text(Field::Client),
             session_id: fields.text(Field::Conversation),
-            api_key: None,
+            api_key: fields.text(Field::ApiKey),
         };
         Self { dimensions, identity }
     }
@@ -52,7 +54,7 @@ pub struct Origin<'r> {
     /// Instrumentation scope's name.
     pub scope: &'r str,
     /// Dialect it is read by.
-    pub dialect: &'static Dialect,
+    pub dialect: &'r Compiled,
     /// Server's clock at arrival, nanoseconds since the Unix epoch.
     pub arrived_ns: i64,
 }
@@ -83,14 +85,11 @@ pub struct LogRecordView<'r> {
     pub event_name: Option<&'r str>,
     /// Time of the event, nanoseconds since the Unix epoch.
     pub time_ns: i64,
-    /// Identity of the record: a hash of its content.
-    pub content: [u8; 16],
     /// Its canonical fields.
     pub fields: Fields<'r>,
 }
 
 /// A metric data point with one number: a sum's value or a histogram's sum.
-#[derive(Debug)]
 pub struct PointView<'r> {
     /// Where it came from.
     pub origin: Origin<'r>,
@@ -106,10 +105,8 @@ pub struct PointView<'r> {
     pub time_ns: i64,
     /// Its attributes.
     pub attributes: &'r [opentelemetry_proto::tonic::common::v1::KeyValue],
-    /// Identity of the point: a hash of series, start and time.
-    pub content: [u8; 16],
-    /// Identity of its series since its last reset: resource, scope, name, attributes and start.
-    pub series: [u8; 16],
+    /// Gives the identity of its series since its last reset: resource, scope, name, attributes and start.
+    pub series: &'r dyn Fn() -> [u8; 16],
     /// Its canonical fields.
     pub fields: Fields<'r>,
 }
@@ -119,7 +116,7 @@ impl SpanView<'_> {
     #[must_use]
     pub fn observation(&self, kind: CallKind, role: Role) -> Observation {
         let span = self.span;
-        let id = spanledger_model::ids::hash_parts(&[
+        let id = hash_parts(&[
             self.origin.tenant.as_str().as_bytes(),
             b"span",
             &span.trace_id,
@@ -165,8 +162,7 @@ impl LogRecordView<'_> {
     /// by the duration it names.
     #[must_use]
     pub fn observation(&self, kind: CallKind, role: Role) -> Observation {
-        let id = spanledger_model::ids::hash_parts(&[self.origin.tenant.as_str().as_bytes(), b"log", &self.content]);
-        let mut observation = base(&self.origin, &self.fields, Source::Log, ObservationId(id), kind, role);
+        let mut observation = base(&self.origin, &self.fields, Source::Log, self.identity(), kind, role);
         self.event_name.unwrap_or_default().clone_into(&mut observation.name);
         let duration_ns = self
             .fields
@@ -179,13 +175,30 @@ impl LogRecordView<'_> {
         observation.span_id = SpanId::from_slice(&self.record.span_id);
         observation
     }
+
+    /// A log record has no id of its own. Some emitters send one; else the same content from the same process
+    /// is the same record.
+    fn identity(&self) -> ObservationId {
+        let tenant = self.origin.tenant.as_str().as_bytes();
+        let sent = |key: &String| value::attribute(&self.record.attributes, key).and_then(value::owned_text);
+        let id = match self.origin.dialect.record_id.iter().find_map(sent) {
+            Some(id) => hash_parts(&[tenant, b"log", self.origin.dialect.name.as_bytes(), id.as_bytes()]),
+            None => {
+                let content = hash_parts(&[&self.origin.resource.identity, &self.record.encode_to_vec()]);
+                hash_parts(&[tenant, b"log", &content])
+            }
+        };
+        ObservationId(id)
+    }
 }
 
 impl PointView<'_> {
     /// The observation this point starts from: a counter of model usage.
     #[must_use]
     pub fn observation(&self, kind: CallKind) -> Observation {
-        let id = spanledger_model::ids::hash_parts(&[self.origin.tenant.as_str().as_bytes(), b"metric", &self.content]);
+        let series = (self.series)();
+        let content = hash_parts(&[&series, &self.time_ns.to_le_bytes()]);
+        let id = hash_parts(&[self.origin.tenant.as_str().as_bytes(), b"metric", &content]);
         let role = if self.is_delta == Some(true) {
             Role::CounterDelta
         } else {
@@ -206,7 +219,7 @@ impl PointView<'_> {
             self.time_ns
         };
         observation.duration_ns = Some(self.time_ns.saturating_sub(observation.start_ns));
-        observation.series = Some(hex::encode(self.series));
+        observation.series = Some(hex::encode(series));
         observation
     }
 }
@@ -224,7 +237,7 @@ fn base(
         tenant: origin.tenant.clone(),
         observation_id,
         source,
-        dialect: origin.dialect.name.to_owned(),
+        dialect: origin.dialect.name.clone(),
         scope: (!origin.scope.is_empty()).then(|| origin.scope.to_owned()),
         name: String::new(),
         arrived_ns: origin.arrived_ns,
@@ -242,13 +255,13 @@ fn base(
         parent_span_id: None,
         span_kind: None,
         hop: None,
-        arguments_hash: None,
+        arguments_hash: kind.is_mcp().then(|| arguments_hash(fields)).flatten(),
         tool_call_id: fields.text(Field::ToolCallId),
         mcp: mcp(fields),
         model: model(fields),
-        usage: usage(fields, origin.dialect.input_is_exclusive),
+        usage: usage(fields, origin.dialect),
         sizes: sizes(fields),
-        reported_cost: fields.money(Field::Cost),
+        reported_cost: fields.money(Field::Cost).or_else(|| micros(fields)),
         series: None,
     }
 }
@@ -277,65 +290,24 @@ fn outcome(fields: &Fields<'_>) -> (Status, Option<String>) {
 
 fn dimensions(origin: &Origin<'_>, fields: &Fields<'_>) -> Dimensions {
     let resource = &origin.resource.dimensions;
-    let metadata = fields.str(Field::Metadata).and_then(Metadata::parse);
-    let from_metadata = |key: &str| metadata.as_ref().and_then(|metadata| metadata.get(key));
-    let or = |record: Option<String>, resource: &Option<String>| record.or_else(|| resource.clone());
+    let or = |own: Option<String>, of_resource: &Option<String>| own.or_else(|| of_resource.clone());
     Dimensions {
         service: resource.service.clone(),
         environment: or(fields.text(Field::Environment), &resource.environment),
-        team: or(
-            fields.text(Field::Team).or_else(|| from_metadata("team")),
-            &resource.team,
-        ),
-        project: or(
-            fields.text(Field::Project).or_else(|| from_metadata("project")),
-            &resource.project,
-        ),
-        user_id: or(
-            fields.text(Field::User).or_else(|| from_metadata("user_id")),
-            &resource.user_id,
-        ),
+        team: or(fields.text(Field::Team), &resource.team),
+        project: or(fields.text(Field::Project), &resource.project),
+        user_id: or(fields.text(Field::User), &resource.user_id),
         agent: or(fields.text(Field::Agent), &resource.agent),
         client: or(fields.text(Field::Client), &resource.client),
         session_id: or(fields.text(Field::Conversation), &resource.session_id),
-        api_key: None,
-    }
-}
-
-/// A `metadata` attribute that holds a JSON object of dimensions.
-struct Metadata(serde_json::Map<String, serde_json::Value>);
-
-impl Metadata {
-    fn parse(text: &str) -> Option<Self> {
-        if !text.starts_with('{') {
-            return None;
-        }
-        match serde_json::from_str(text).ok()? {
-            serde_json::Value::Object(map) => Some(Self(map)),
-            _ => None,
-        }
-    }
-
-    fn get(&self, key: &str) -> Option<String> {
-        match self.0.get(key)? {
-            serde_json::Value::String(text) if !text.is_empty() => Some(text.clone()),
-            serde_json::Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        }
+        api_key: or(fields.text(Field::ApiKey), &resource.api_key),
     }
 }
 
 fn mcp(fields: &Fields<'_>) -> McpFields {
-    let mut server = fields.text(Field::Server);
-    let mut tool = fields.text(Field::Tool);
-    if let Some((prefix, bare)) = tool.as_deref().and_then(names::split_mcp_tool) {
-        let (prefix, bare) = (prefix.to_owned(), bare.to_owned());
-        server = server.or(Some(prefix));
-        tool = Some(bare);
-    }
     McpFields {
-        server,
-        tool,
+        server: fields.text(Field::Server),
+        tool: fields.text(Field::Tool),
         prompt: fields.text(Field::Prompt),
         prompt_version: fields.text(Field::PromptVersion),
         resource_uri: fields.text(Field::ResourceUri),
@@ -357,8 +329,9 @@ fn model(fields: &Fields<'_>) -> ModelFields {
     }
 }
 
-/// Token counts, made inclusive where the dialect is exclusive or the counts prove it: more cached than input.
-fn usage(fields: &Fields<'_>, input_is_exclusive: bool) -> Usage {
+/// Token counts, made inclusive where the dialect is not or the counts prove that they are not: more cached
+/// than input, or a total that only holds with the reasoning beside the output.
+fn usage(fields: &Fields<'_>, dialect: &Compiled) -> Usage {
     let cache_write = fields.count(Field::CacheWrite);
     let cache_write_1h = fields.count(Field::CacheWrite1h);
     let cache_write_5m = match (fields.count(Field::CacheWrite5m), cache_write, cache_write_1h) {
@@ -382,13 +355,45 @@ fn usage(fields: &Fields<'_>, input_is_exclusive: bool) -> Usage {
         .cache_read
         .unwrap_or(0)
         .saturating_add(usage.cache_write().unwrap_or(0));
-    if input_is_exclusive || usage.input.is_some_and(|input| cached > input) {
+    if let (Some(output), Some(reasoning)) = (usage.output, usage.reasoning)
+        && (dialect.reasoning_is_outside || total_proves_reasoning_outside(fields, output, reasoning))
+    {
+        usage.output = Some(output.saturating_add(reasoning));
+    }
+    if dialect.input_is_exclusive || usage.input.is_some_and(|input| cached > input) {
         usage.input = usage
             .input
             .map(|input| input.saturating_add(cached))
             .or((cached > 0).then_some(cached));
     }
     usage
+}
+
+/// `input + output + reasoning = total` proves that reasoning is not part of the output.
+fn total_proves_reasoning_outside(fields: &Fields<'_>, output: i64, reasoning: i64) -> bool {
+    let (Some(total), Some(input)) = (fields.count(Field::Total), fields.count(Field::Input)) else {
+        return false;
+    };
+    reasoning > 0 && input.checked_add(output).and_then(|sum| sum.checked_add(reasoning)) == Some(total)
+}
+
+/// A cost in millionths of a US dollar.
+fn micros(fields: &Fields<'_>) -> Option<FemtoUsd> {
+    fields
+        .money(Field::CostMicros)
+        .map(|millionfold| FemtoUsd(millionfold.0 / 1_000_000))
+}
+
+/// Hash of the arguments as canonical JSON (object keys sorted), hex; of text that is not JSON as it is.
+fn arguments_hash(fields: &Fields<'_>) -> Option<String> {
+    const BYTES_MAX: usize = 256 * 1024;
+    let text = value::text(fields.get(Field::Arguments)?).filter(|text| text.len() <= BYTES_MAX)?;
+    let canonical = match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(arguments) => arguments.to_string(),
+        Err(_) => text.trim().to_owned(),
+    };
+    let hash = hash_parts(&[b"arguments", canonical.as_bytes()]);
+    Some(hex::encode(&hash[..8]))
 }
 
 fn sizes(fields: &Fields<'_>) -> Sizes {

@@ -3,7 +3,6 @@
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ScopeLogs};
-use prost::Message;
 use spanledger_lake::tables::Table;
 use spanledger_lake::tables::raw::{LogRow, LogsBuilder, PayloadRow, PayloadsBuilder};
 use spanledger_model::Observation;
@@ -12,7 +11,7 @@ use super::texts::{self, PayloadOwner};
 use super::{Context, Normalised, ResourceView, is_plausible, sent_time};
 use crate::dialects::fields::Fields;
 use crate::dialects::record::{LogRecordView, Origin};
-use crate::dialects::{self, Compiled};
+use crate::dialects::{Compiled, rules};
 use crate::limits::Limits;
 use crate::value;
 
@@ -20,7 +19,7 @@ use crate::value;
 pub(super) fn normalise(request: &ExportLogsServiceRequest, context: &Context, limits: &Limits) -> Normalised {
     let mut batch = Batch::default();
     for resource_logs in &request.resource_logs {
-        let resource = ResourceView::new(resource_logs.resource.as_ref(), limits);
+        let resource = ResourceView::new(resource_logs.resource.as_ref(), context, limits);
         if batch.result.first_service.is_none() {
             batch.result.first_service.clone_from(&resource.service);
         }
@@ -42,7 +41,7 @@ struct Batch {
 impl Batch {
     fn append_scope(&mut self, group: &ScopeLogs, resource: &ResourceView, context: &Context, limits: &Limits) {
         let scope = group.scope.as_ref().map_or("", |scope| scope.name.as_str());
-        let compiled = dialects::recognise(scope, resource.service.as_deref());
+        let compiled = context.dialects.recognise(scope, resource.service.as_deref());
         for record in &group.log_records {
             let time_ns = sent_time(record.time_unix_nano)
                 .or_else(|| sent_time(record.observed_time_unix_nano))
@@ -124,30 +123,28 @@ impl Batch {
         record: &LogRecord,
         time_ns: i64,
         scope: &str,
-        compiled: &'static Compiled,
+        compiled: &Compiled,
         resource: &ResourceView,
         context: &Context,
     ) {
         let fields = Fields::read(&compiled.keys, &record.attributes);
-        let Some(event_name) = event_name(record).filter(|_| !fields.is_empty()) else {
+        if fields.is_empty() {
             return;
-        };
+        }
         let view = LogRecordView {
             origin: Origin {
                 tenant: &context.tenant,
                 resource: &resource.facts,
                 scope,
-                dialect: compiled.dialect,
+                dialect: compiled,
                 arrived_ns: context.arrived_ns,
             },
             record,
-            event_name: Some(event_name),
+            event_name: event_name(record),
             time_ns,
-            // A log record has no id of its own: the same content from the same process is the same record.
-            content: spanledger_model::ids::hash_parts(&[&resource.facts.identity, &record.encode_to_vec()]),
             fields,
         };
-        self.observations.extend((compiled.dialect.log)(&view));
+        self.observations.extend(rules::read_log(&view));
     }
 
     fn finish(mut self) -> Normalised {

@@ -12,7 +12,7 @@ use super::texts;
 use super::{Context, Normalised, ResourceView, is_plausible, sent_time};
 use crate::dialects::fields::Fields;
 use crate::dialects::record::{Origin, PointView};
-use crate::dialects::{self, Compiled};
+use crate::dialects::{Compiled, rules};
 use crate::limits::Limits;
 
 /// What a metrics request becomes.
@@ -23,7 +23,7 @@ pub(super) fn normalise(request: &ExportMetricsServiceRequest, context: &Context
         result: Normalised::default(),
     };
     for resource_metrics in &request.resource_metrics {
-        let resource = ResourceView::new(resource_metrics.resource.as_ref(), limits);
+        let resource = ResourceView::new(resource_metrics.resource.as_ref(), context, limits);
         if batch.result.first_service.is_none() {
             batch.result.first_service.clone_from(&resource.service);
         }
@@ -45,7 +45,7 @@ struct Series<'r> {
     metric: &'r Metric,
     scope: &'r str,
     resource: &'r ResourceView,
-    compiled: &'static Compiled,
+    compiled: &'r Compiled,
     context: &'r Context,
     limits: &'r Limits,
     kind: &'static str,
@@ -72,7 +72,7 @@ struct Point<'r> {
 impl Batch {
     fn append_scope(&mut self, group: &ScopeMetrics, resource: &ResourceView, context: &Context, limits: &Limits) {
         let scope = group.scope.as_ref().map_or("", |scope| scope.name.as_str());
-        let compiled = dialects::recognise(scope, resource.service.as_deref());
+        let compiled = context.dialects.recognise(scope, resource.service.as_deref());
         for metric in &group.metrics {
             let series = |kind, temporality: Option<i32>, is_monotonic| Series {
                 metric,
@@ -189,13 +189,12 @@ impl Batch {
     }
 
     fn observe(&mut self, series: &Series<'_>, point: &Point<'_>, value: f64, start_ns: i64, time_ns: i64) {
-        let identity = series_identity(series, point, start_ns);
         let view = PointView {
             origin: Origin {
                 tenant: &series.context.tenant,
                 resource: &series.resource.facts,
                 scope: series.scope,
-                dialect: series.compiled.dialect,
+                dialect: series.compiled,
                 arrived_ns: series.context.arrived_ns,
             },
             name: &series.metric.name,
@@ -204,11 +203,10 @@ impl Batch {
             start_ns,
             time_ns,
             attributes: point.attributes,
-            content: spanledger_model::ids::hash_parts(&[&identity, &time_ns.to_le_bytes()]),
-            series: identity,
+            series: &|| series_identity(series, point, start_ns),
             fields: Fields::read(&series.compiled.keys, point.attributes),
         };
-        self.observations.extend((series.compiled.dialect.point)(&view));
+        self.observations.extend(rules::read_point(&view));
     }
 
     fn finish(mut self) -> Normalised {

@@ -17,6 +17,7 @@ pub mod spans;
 pub mod texts;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -25,7 +26,8 @@ use spanledger_lake::tables::{Table, observations};
 use spanledger_model::{Observation, TenantId};
 
 use crate::accept::Request;
-use crate::dialects::fields::{BASE, Fields, KeyTable};
+use crate::dialects::Registry;
+use crate::dialects::fields::Fields;
 use crate::dialects::record::ResourceFacts;
 use crate::limits::Limits;
 use crate::value;
@@ -46,6 +48,8 @@ pub struct Context {
     pub tenant: TenantId,
     /// Server's clock at arrival, nanoseconds since the Unix epoch.
     pub arrived_ns: i64,
+    /// What emitters' records mean.
+    pub dialects: Arc<Registry>,
 }
 
 /// What became of a request.
@@ -123,24 +127,19 @@ pub(crate) struct ResourceView {
 }
 
 impl ResourceView {
-    pub(crate) fn new(resource: Option<&Resource>, limits: &Limits) -> Self {
+    pub(crate) fn new(resource: Option<&Resource>, context: &Context, limits: &Limits) -> Self {
         let attributes: &[KeyValue] = resource.map_or(&[], |resource| &resource.attributes);
         let service = value::attribute_str(attributes, "service.name").map(str::to_owned);
         let identity = resource.map_or([0; 16], |resource| {
             spanledger_model::ids::hash_parts(&[resource.encode_to_vec().as_slice()])
         });
-        let fields = Fields::read(resource_keys(), attributes);
+        let fields = Fields::read(context.dialects.resource_keys(), attributes);
         Self {
             attributes: texts::bounded_attributes(attributes, limits.resource_attributes_max, limits),
             facts: ResourceFacts::new(&fields, service.as_deref(), identity),
             service,
         }
     }
-}
-
-fn resource_keys() -> &'static KeyTable {
-    static KEYS: std::sync::OnceLock<KeyTable> = std::sync::OnceLock::new();
-    KEYS.get_or_init(|| KeyTable::new(&[BASE]))
 }
 
 /// A time as sent, or `None` where it is absent.

@@ -10,14 +10,14 @@ use super::texts::{self, PayloadOwner};
 use super::{Context, Normalised, ResourceView, is_plausible, sent_time};
 use crate::dialects::fields::Fields;
 use crate::dialects::record::{Origin, SpanView};
-use crate::dialects::{self, Compiled};
+use crate::dialects::{Compiled, rules};
 use crate::limits::Limits;
 
 /// What a traces request becomes.
 pub(super) fn normalise(request: &ExportTraceServiceRequest, context: &Context, limits: &Limits) -> Normalised {
     let mut batch = Batch::default();
     for resource_spans in &request.resource_spans {
-        let resource = ResourceView::new(resource_spans.resource.as_ref(), limits);
+        let resource = ResourceView::new(resource_spans.resource.as_ref(), context, limits);
         if batch.result.first_service.is_none() {
             batch.result.first_service.clone_from(&resource.service);
         }
@@ -48,7 +48,7 @@ impl Batch {
             .scope
             .as_ref()
             .map_or(("", ""), |scope| (scope.name.as_str(), scope.version.as_str()));
-        let compiled = dialects::recognise(scope, resource.service.as_deref());
+        let compiled = context.dialects.recognise(scope, resource.service.as_deref());
         for span in &group.spans {
             match check(span, context) {
                 Ok(times) => {
@@ -131,7 +131,7 @@ impl Batch {
         span: &Span,
         times: &Times,
         scope: &str,
-        compiled: &'static Compiled,
+        compiled: &Compiled,
         resource: &ResourceView,
         context: &Context,
     ) {
@@ -140,7 +140,7 @@ impl Batch {
                 tenant: &context.tenant,
                 resource: &resource.facts,
                 scope,
-                dialect: compiled.dialect,
+                dialect: compiled,
                 arrived_ns: context.arrived_ns,
             },
             span,
@@ -148,7 +148,7 @@ impl Batch {
             duration_ns: times.duration_ns,
             fields: Fields::read(&compiled.keys, &span.attributes),
         };
-        self.observations.extend((compiled.dialect.span)(&view));
+        self.observations.extend(rules::read_span(&view));
     }
 
     fn finish(mut self) -> Normalised {

@@ -51,6 +51,7 @@ fn context() -> Context {
     Context {
         tenant: TenantId::from_credential("default"),
         arrived_ns: NOW as i64,
+        dialects: crate::dialects::Registry::builtin(),
     }
 }
 

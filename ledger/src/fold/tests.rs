@@ -44,6 +44,7 @@ fn capture(name: &str) -> Vec<Observation> {
         let context = Context {
             tenant: TenantId::from_credential("default"),
             arrived_ns: 1_795_000_000_000_000_000 + position as i64,
+            dialects: spanledger_ingest::dialects::Registry::builtin(),
         };
         let normalised = normalise(&request, &context, &Limits::default());
         assert_eq!(normalised.n_rejected(), 0, "{file_name}");

@@ -1,25 +1,15 @@
 //! The OpenTelemetry GenAI and MCP semantic conventions, three generations at once
-//! (`gen_ai.system` + `prompt_tokens`; v1.37 to v1.41; the current repository), and the fallback for scopes
-//! nobody else claims.
+//! (`gen_ai.system` + `prompt_tokens`; v1.37 to v1.41; the current repository), and OpenInference's frames.
+//!
+//! How a record is read that no rule of its dialect is about. The keys stand in `gen_ai.toml`.
 
 use spanledger_model::call::CallKind;
 use spanledger_model::{Observation, Role};
 
 use super::fields::Field;
-use super::record::{LogRecordView, PointView, SpanView};
-use super::{Dialect, names, openinference};
-
-/// The dialect.
-pub const DIALECT: Dialect = Dialect {
-    name: "gen_ai",
-    scopes: &[],
-    services: &[],
-    input_is_exclusive: false,
-    keys: &[],
-    span: read_span,
-    log: read_log,
-    point: no_point,
-};
+use super::names;
+use super::record::{LogRecordView, SpanView};
+use super::rules::SPAN_KIND_SERVER;
 
 /// What the conventions say a span is; other dialects fall back on it.
 #[must_use]
@@ -31,7 +21,7 @@ pub fn read_span(view: &SpanView<'_>) -> Option<Observation> {
         return Some(observation);
     }
     if crate::value::attribute_str(&view.span.attributes, "openinference.span.kind").is_some() {
-        return openinference::read_framed_span(view);
+        return read_framed_span(view);
     }
     let operation = view.operation();
     let model_is_a_tool = view
@@ -91,9 +81,6 @@ pub fn read_mcp(view: &SpanView<'_>) -> Option<Observation> {
     Some(observation)
 }
 
-/// OTLP's number for a SERVER span.
-pub const SPAN_KIND_SERVER: i32 = 2;
-
 fn kind_of_method(method: &str) -> CallKind {
     match method {
         "tools/call" => CallKind::Tool,
@@ -141,8 +128,35 @@ pub fn read_log(view: &LogRecordView<'_>) -> Option<Observation> {
     (is_details && view.fields.has(Field::RequestModel)).then(|| view.observation(CallKind::Llm, Role::Leaf))
 }
 
-/// No point of the conventions is read yet as usage: spans and events carry the same tokens.
-#[must_use]
-pub fn no_point(_view: &PointView<'_>) -> Option<Observation> {
-    None
+/// What a span with `openinference.span.kind` is, whatever its scope: applications set it by hand too.
+fn read_framed_span(view: &SpanView<'_>) -> Option<Observation> {
+    let frame = view.fields.str(Field::Frame)?;
+    let kind = match frame.to_ascii_uppercase().as_str() {
+        "LLM" => CallKind::Llm,
+        "EMBEDDING" | "RERANKER" => CallKind::Embedding,
+        "TOOL" => CallKind::Tool,
+        "AGENT" => CallKind::Agent,
+        _ => return None,
+    };
+    let role = if kind == CallKind::Agent {
+        Role::Rollup
+    } else {
+        Role::Leaf
+    };
+    let mut observation = view.observation(kind, role);
+    match kind {
+        CallKind::Tool if observation.mcp.tool.is_none() => observation.mcp.tool = Some(view.span.name.clone()),
+        CallKind::Agent if observation.dimensions.agent.is_none() => {
+            observation.dimensions.agent = Some(view.span.name.clone());
+        }
+        _ => {}
+    }
+    if kind.uses_a_model() && observation.model.request_model.is_none() {
+        // Failed calls carry no llm.model_name; the request's parameters still name the model.
+        observation.model.request_model =
+            crate::value::attribute_str(&view.span.attributes, "llm.invocation_parameters")
+                .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
+                .and_then(|parameters| parameters.get("model")?.as_str().map(str::to_owned));
+    }
+    Some(observation)
 }

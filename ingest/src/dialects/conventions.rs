@@ -125,7 +125,9 @@ fn is_phantom(view: &SpanView<'_>) -> bool {
 #[must_use]
 pub fn read_log(view: &LogRecordView<'_>) -> Option<Observation> {
     let is_details = view.event_name == Some("gen_ai.client.inference.operation.details");
-    (is_details && view.fields.has(Field::RequestModel)).then(|| view.observation(CallKind::Llm, Role::Leaf))
+    // Some name no model, but the span of the call (Google ADK).
+    let is_of_a_call = || view.fields.has(Field::RequestModel) || !view.record.span_id.is_empty();
+    (is_details && is_of_a_call()).then(|| view.observation(CallKind::Llm, Role::Leaf))
 }
 
 /// What a span with `openinference.span.kind` is, whatever its scope: applications set it by hand too.

@@ -50,9 +50,11 @@ fn append(prefix: &str, object: serde_json::Map<String, Json>, depth: usize, lim
         }
         let key = format!("{prefix}.{name}");
         let value = match member {
+            // A nested object is readable whole, and by its members.
             Json::Object(inner) if depth < DEPTH_MAX => {
+                let whole = Value::StringValue(Json::Object(inner.clone()).to_string());
                 append(&key, inner, depth + 1, limit, out);
-                continue;
+                whole
             }
             Json::Null => continue,
             Json::Bool(flag) => Value::BoolValue(flag),
@@ -72,7 +74,8 @@ fn append(prefix: &str, object: serde_json::Map<String, Json>, depth: usize, lim
     }
 }
 
-/// A reader of Python literals, as `repr` writes them. Anything else in a value's place (an object's own
+/// A reader of Python literals, as `repr` writes them, and of the JSON that some emitters write in their place
+/// on other signals. Anything else in a value's place (an object's own
 /// `repr`) is skipped up to the next comma and absent.
 struct Python<'t> {
     text: &'t str,
@@ -192,8 +195,8 @@ impl<'t> Python<'t> {
         let word = rest[..length].trim();
         self.position += length;
         match word {
-            "True" => Json::Bool(true),
-            "False" => Json::Bool(false),
+            "True" | "true" => Json::Bool(true),
+            "False" | "false" => Json::Bool(false),
             _ => match serde_json::from_str::<serde_json::Number>(word) {
                 Ok(number) => Json::Number(number),
                 Err(_) => Json::Null,
@@ -227,9 +230,20 @@ mod tests {
     }
 
     #[test]
+    fn a_python_attribute_may_hold_json() {
+        let read = opened(r#"{"a": null, "b": true, "c": "it's"}"#, Notation::Python);
+        assert_eq!(read, pairs(&[("m.b", "true"), ("m.c", "it's")]));
+    }
+
+    #[test]
     fn members_of_json_become_keys() {
         let text = r#"{"team":"ads","usage":{"input":12,"cost":0.1000000000000000055},"none":null}"#;
-        let expected = pairs(&[("m.team", "ads"), ("m.usage.input", "12"), ("m.usage.cost", "0.1")]);
+        let expected = pairs(&[
+            ("m.team", "ads"),
+            ("m.usage.input", "12"),
+            ("m.usage.cost", "0.1"),
+            ("m.usage", r#"{"cost":0.1,"input":12}"#),
+        ]);
         let mut read = opened(text, Notation::Json);
         read.sort();
         let mut wanted = expected;
@@ -248,6 +262,7 @@ mod tests {
             ("m.n", "3"),
             ("m.ok", "true"),
             ("m.d.a", "1.5"),
+            ("m.d", r#"{"a":1.5}"#),
             ("m.list", "[\"a\",[1]]"),
             ("m.q", "v"),
         ]);

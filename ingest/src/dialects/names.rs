@@ -26,6 +26,37 @@ pub fn provider(name: &str) -> String {
     .to_owned()
 }
 
+/// Splits a model's name that carries its provider, `<provider>/<model>`, as gateways write it: the provider by
+/// its current name. Only providers that are known: other prefixes are part of a model's name.
+#[must_use]
+pub fn split_provider(model: &str) -> Option<(String, &str)> {
+    const KNOWN: [&str; 17] = [
+        "openai",
+        "anthropic",
+        "azure.ai.openai",
+        "azure.ai.inference",
+        "gcp.vertex_ai",
+        "gcp.gemini",
+        "aws.bedrock",
+        "x_ai",
+        "mistral_ai",
+        "moonshot_ai",
+        "deepseek",
+        "groq",
+        "cohere",
+        "perplexity",
+        "fireworks",
+        "together",
+        "openrouter",
+    ];
+    let (prefix, bare) = model.split_once('/')?;
+    let name = match prefix {
+        "azure" => "azure.ai.openai".to_owned(),
+        prefix => provider(prefix),
+    };
+    (KNOWN.contains(&name.as_str()) && !bare.is_empty()).then_some((name, bare))
+}
+
 /// Splits a tool name that carries its MCP server, `mcp__<server>__<tool>`, as Claude Code and others write
 /// it. Spellings with a single separator are ambiguous and are resolved by settlement against names seen.
 #[must_use]
@@ -129,6 +160,22 @@ mod tests {
             ("acme.chat", "acme"),
         ] {
             assert_eq!(provider(sent), expected);
+        }
+    }
+
+    #[test]
+    fn a_models_prefix_names_a_known_provider() {
+        for (model, expected) in [
+            ("openai/gpt-4o", Some(("openai", "gpt-4o"))),
+            ("azure/gpt-4o", Some(("azure.ai.openai", "gpt-4o"))),
+            ("openrouter/meta/llama", Some(("openrouter", "meta/llama"))),
+            ("meta-llama/Llama-3", None),
+            ("gpt-4o", None),
+            ("openai/", None),
+        ] {
+            let split = split_provider(model);
+            let split = split.as_ref().map(|(provider, bare)| (provider.as_str(), *bare));
+            assert_eq!(split, expected, "{model}");
         }
     }
 

@@ -319,10 +319,24 @@ fn mcp(fields: &Fields<'_>) -> McpFields {
 }
 
 fn model(fields: &Fields<'_>) -> ModelFields {
+    let mut provider = fields.text(Field::Provider).map(|name| names::provider(&name));
+    let mut named = |field| {
+        let model = fields.text(field)?;
+        // `openai/gpt-4o`, as gateways name it, where nothing else says who the provider is.
+        match names::split_provider(&model) {
+            Some((prefix, bare)) if provider.as_deref().is_none_or(|provider| *provider == prefix) => {
+                provider = Some(prefix);
+                Some(bare.to_owned())
+            }
+            _ => Some(model),
+        }
+    };
+    let response_model = named(Field::ResponseModel);
+    let request_model = named(Field::RequestModel);
     ModelFields {
-        provider: fields.text(Field::Provider).map(|name| names::provider(&name)),
-        request_model: fields.text(Field::RequestModel),
-        response_model: fields.text(Field::ResponseModel),
+        provider,
+        request_model,
+        response_model,
         response_id: fields.text(Field::ResponseId),
         service_tier: fields.text(Field::ServiceTier),
         processing: fields.text(Field::Processing),
@@ -360,13 +374,23 @@ fn usage(fields: &Fields<'_>, dialect: &Compiled) -> Usage {
     {
         usage.output = Some(output.saturating_add(reasoning));
     }
-    if dialect.input_is_exclusive || usage.input.is_some_and(|input| cached > input) {
+    let is_proven = || usage.input.is_some_and(|input| cached > input) || total_proves_cache_outside(fields, cached);
+    if dialect.input_is_exclusive || is_proven() {
         usage.input = usage
             .input
             .map(|input| input.saturating_add(cached))
             .or((cached > 0).then_some(cached));
     }
     usage
+}
+
+/// `input + cached + output = total` proves that cached tokens are not part of the input.
+fn total_proves_cache_outside(fields: &Fields<'_>, cached: i64) -> bool {
+    let (Some(total), Some(input)) = (fields.count(Field::Total), fields.count(Field::Input)) else {
+        return false;
+    };
+    let output = fields.count(Field::Output).unwrap_or(0);
+    cached > 0 && input.checked_add(output).and_then(|sum| sum.checked_add(cached)) == Some(total)
 }
 
 /// `input + output + reasoning = total` proves that reasoning is not part of the output.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`config`] | settings: flag over environment over file over default |
+//! | [`dialects`] | the built-in dialects and the user's |
 //! | [`serve`] | the server: ports, routes, start-up screen, shutdown |
 //! | [`demo`] | a fictional company's week, sent through the real OTLP port |
 //! | [`import`] | OTLP files into a lake or a server |
@@ -20,6 +21,7 @@ mod cli;
 mod commands;
 mod config;
 mod demo;
+mod dialects;
 mod exit;
 mod import;
 mod output;

@@ -23,6 +23,7 @@ use tower::ServiceExt as _;
 
 use crate::cli::Where;
 use crate::config::Config;
+use crate::dialects::Known;
 use crate::exit::{Kind, fail};
 
 /// Longest wait for a server to take a connection.
@@ -51,7 +52,7 @@ impl Source {
         });
         match url {
             Some(url) => Ok(Self::Server(Remote::new(&url)?)),
-            None => Ok(Self::Lake(Box::new(engine(config.data()).await?), Principal::local())),
+            None => Ok(Self::Lake(Box::new(engine(config).await?), Principal::local())),
         }
     }
 }
@@ -131,11 +132,17 @@ fn refusal(status: u16, body: &[u8], who: &str) -> anyhow::Error {
 /// An engine on a folder's committed data.
 ///
 /// # Errors
-/// Kind invalid where there is no lake in the folder.
-pub async fn engine(data: &Path) -> anyhow::Result<Engine> {
+/// Kind invalid where there is no lake in the folder, or a dialect file is wrong.
+pub async fn engine(config: &Config) -> anyhow::Result<Engine> {
+    let dialects = crate::dialects::registry(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let lake = read_only(data, Arc::clone(&clock)).await?;
-    Ok(Engine::new(lake, PriceBook::embedded()?, clock)?)
+    let lake = read_only(config.data(), Arc::clone(&clock)).await?;
+    Ok(Engine::with_dialects(
+        lake,
+        PriceBook::embedded()?,
+        clock,
+        Arc::new(Known(dialects)),
+    )?)
 }
 
 /// A folder's committed data.
@@ -296,7 +303,11 @@ mod tests {
     #[tokio::test]
     async fn a_folder_without_a_lake_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let error = engine(folder.path()).await.err().unwrap();
+        let flags = crate::config::Flags {
+            data: Some(folder.path().to_owned()),
+            ..crate::config::Flags::default()
+        };
+        let error = engine(&Config::load(flags).unwrap()).await.err().unwrap();
         assert_eq!(crate::exit::exit_code(&error), crate::exit::INVALID);
         assert!(error.to_string().contains("--data"), "{error}");
     }

@@ -18,7 +18,7 @@ use spanledger_lake::{Lake, Table};
 
 use crate::table::LakeTable;
 use crate::views::PriceTable;
-use crate::{sandbox, views};
+use crate::{evidence, sandbox, views};
 
 /// Name of the one catalog.
 pub const CATALOG: &str = "spanledger";
@@ -85,9 +85,16 @@ impl Catalog {
         let Some(view) = views::VIEWS.iter().find(|view| view.name == name) else {
             return Ok(None);
         };
-        let statement = sandbox::parse_query(view.sql).map_err(external)?;
+        let mut sql = view.sql.trim().to_owned();
+        if sql.contains(evidence::RECENT) {
+            let raw = [Table::Spans, Table::Logs, Table::Metrics].map(|table| self.shared.lake.snapshot(table));
+            let raw = raw.into_iter().collect::<Result<Vec<_>, _>>().map_err(external)?;
+            let tenant = self.shared.principal.tenant().as_str();
+            sql = sql.replace(evidence::RECENT, &evidence::recent(&raw, tenant));
+        }
+        let statement = sandbox::parse_query(&sql).map_err(external)?;
         let plan = self.session().statement_to_plan(statement).await?;
-        Ok(Some(Arc::new(ViewTable::new(plan, Some(view.sql.trim().to_owned())))))
+        Ok(Some(Arc::new(ViewTable::new(plan, Some(sql)))))
     }
 }
 

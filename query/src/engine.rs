@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
+use crate::dialects::{Dialects, NoDialects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{
     CONCURRENT_QUERIES_MAX, MEMORY_BYTES_MAX, METADATA_CACHE_BYTES, QUERY_STACK_BYTES, RESULT_BYTES_MAX, ROWS_DEFAULT,
@@ -106,18 +107,31 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine over a lake, with its own threads.
+    /// An engine over a lake, with its own threads, that knows no dialects.
     ///
     /// # Errors
     /// [`Internal`](ErrorKind::Internal) where threads or the session cannot be made.
     pub fn new(lake: Lake, book: Arc<PriceBook>, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::with_dialects(lake, book, clock, Arc::new(NoDialects))
+    }
+
+    /// An engine over a lake, with its own threads, that can say which dialect reads what.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_dialects(
+        lake: Lake,
+        book: Arc<PriceBook>,
+        clock: Arc<dyn Clock>,
+        dialects: Arc<dyn Dialects>,
+    ) -> Result<Self> {
         let n_threads = std::thread::available_parallelism().map_or(2, usize::from);
         let mut base = SessionStateBuilder::new()
             .with_config(session_config(n_threads))
             .with_runtime_env(runtime_env(&lake)?)
             .with_default_features()
             .build();
-        functions::register(&mut base, &book)?;
+        functions::register(&mut base, &book, &dialects)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 lake,

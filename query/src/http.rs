@@ -7,6 +7,8 @@
 //! | `GET /spend` | `?interval=day&since=&until=` |
 //! | `GET /overview` | `?since=&until=` |
 //! | `GET /calls` | `?limit=50`, the newest first |
+//! | `GET /calls/{id}/explain` | how a call was put together; also by the first digits of its id, a span's or a trace's id |
+//! | `GET /coverage` | what was understood of what arrived, what was not, and the mapping that is missing |
 //! | `GET /traces/{id}` | the tree of a trace |
 //! | `GET /prices` | `?model=&provider=&at=` |
 //! | `GET /status` | version, addresses, counts, freshness |
@@ -102,6 +104,8 @@ pub fn router(engine: Engine, control: Arc<dyn Control>) -> Router {
         .route("/api/v1/spend", get(spend))
         .route("/api/v1/overview", get(overview))
         .route("/api/v1/calls", get(calls))
+        .route("/api/v1/calls/{id}/explain", get(explain))
+        .route("/api/v1/coverage", get(coverage))
         .route("/api/v1/traces/{id}", get(trace))
         .route("/api/v1/prices", get(prices))
         .route("/api/v1/status", get(status))
@@ -271,6 +275,16 @@ async fn trace(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMa
     Ok(json(&api.engine.trace(&principal, trace_id).await?))
 }
 
+async fn explain(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
+    let principal = api.principal(&headers)?;
+    Ok(json(&api.engine.explain(&principal, &id).await?))
+}
+
+async fn coverage(State(api): State<Api>, headers: HeaderMap) -> Result<Response> {
+    let principal = api.principal(&headers)?;
+    Ok(json(&api.engine.coverage(&principal).await?))
+}
+
 async fn prices(
     State(api): State<Api>,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
@@ -337,7 +351,7 @@ async fn unknown(Path(rest): Path<String>) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!(
-            "there is no /api/v1/{rest}; routes: sql, costs, spend, overview, calls, traces/{{id}}, prices, status, settle"
+            "there is no /api/v1/{rest}; routes: sql, costs, spend, overview, calls, calls/{{id}}/explain, coverage, traces/{{id}}, prices, status, settle"
         ),
     )
 }

@@ -15,6 +15,9 @@
 //! | [`costs`] | cost by dimension; [`spend`] over time |
 //! | [`trace`] | the tree of a trace, with own and total cost |
 //! | [`overview`] | the dashboard's first page, latest calls, counts |
+//! | [`coverage`] | what was understood and what was not, with the mapping that is missing |
+//! | [`explain`] | how one call was put together, field by field |
+//! | [`dialects`] | what is asked about dialects, answered by the binary |
 //! | [`http`] | the routes under `/api/v1` |
 //! | [`limits`] | every limit, with its reason |
 
@@ -22,13 +25,18 @@
 
 pub mod catalog;
 pub mod costs;
+pub mod coverage;
+pub mod dialects;
 pub mod engine;
 pub mod error;
+mod evidence;
+pub mod explain;
 pub mod format;
 mod functions;
 pub mod http;
 mod ids;
 pub mod limits;
+mod mapping;
 pub mod overview;
 mod rows;
 pub mod sandbox;
@@ -41,9 +49,12 @@ pub mod views;
 #[cfg(test)]
 mod tests;
 
+pub use coverage::CoverageReport;
+pub use dialects::{Dialects, NoDialects};
 pub use costs::{CostReport, CostRequest, CostRow, Dimension};
 pub use engine::{Engine, QueryOptions, ResultSet};
 pub use error::{Error, ErrorKind, Result};
+pub use explain::Explanation;
 pub use format::{Format, write};
 pub use http::{Control, ServerFacts, router};
 pub use overview::{Overview, ServerStatus};

@@ -59,3 +59,21 @@ pub const CALLS_DEFAULT: usize = 50;
 pub const CALLS_MAX: usize = 1_000;
 /// Characters of a cell in a text table; more are cut and marked.
 pub const CELL_CHARS_MAX: usize = 120;
+/// Records of each raw table whose attribute keys `unmapped_keys` looks at: a second's work, and more than
+/// a day of one coding agent.
+pub const RECENT_ROWS_MAX: u64 = 50_000;
+/// Rows of each part of a coverage report: more services, keys or rules are for SQL.
+pub const COVERAGE_ROWS_MAX: usize = 500;
+/// Uncertain calls that a coverage report shows.
+pub const COVERAGE_CALLS_MAX: usize = 20;
+/// Calls that one explanation tells: those of a short trace.
+pub const EXPLAIN_CALLS_MAX: usize = 50;
+/// Observations that an explanation folds again: days of a team's coding agents, or a session of thousands of
+/// calls; a second's work.
+pub const EXPLAIN_OBSERVATIONS_MAX: usize = 20_000;
+/// Rounds in which an explanation follows the keys of what it found: trace to session to trace settles in three.
+pub const EXPLAIN_ROUNDS_MAX: usize = 6;
+/// Keys that one such round asks for.
+pub const EXPLAIN_KEYS_MAX: usize = 400;
+/// Shortest part of a call's id that is looked up.
+pub const CALL_ID_PREFIX_MIN: usize = 4;

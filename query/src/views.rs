@@ -12,6 +12,8 @@ use spanledger_lake::Positions;
 use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceRow, RateRow};
 use spanledger_model::FemtoUsd;
 
+use crate::evidence;
+
 /// The view of the price book.
 pub(crate) const PRICES: &str = "prices";
 /// The view of how far each step has come.
@@ -44,7 +46,7 @@ pub struct TableInfo {
 }
 
 /// Everything that can be named in a FROM clause, most useful first.
-pub const TABLES: [TableInfo; 15] = [
+pub const TABLES: [TableInfo; 19] = [
     TableInfo {
         name: "calls",
         description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
@@ -75,7 +77,23 @@ pub const TABLES: [TableInfo; 15] = [
     },
     TableInfo {
         name: "coverage",
-        description: "one dialect of one service: records read, with tokens, with cost; dialect NULL: records that describe no operation",
+        description: "one scope of one service: the dialect that reads it, records, recognised, unrecognised, with tokens, with cost",
+    },
+    TableInfo {
+        name: "unmapped_keys",
+        description: "one attribute key that no dialect reads although it looks like usage, cost, tool, model or identity; newest records only",
+    },
+    TableInfo {
+        name: "fold_rules",
+        description: "one rule that put records together into calls: calls, tokens and cost, by confidence; rule NULL: calls of one record",
+    },
+    TableInfo {
+        name: "uncertain",
+        description: "one call that rests on a guess, and why",
+    },
+    TableInfo {
+        name: "hops",
+        description: "one hop (host, client, gateway, server, backend) of one call: its own and its whole duration, status",
     },
     TableInfo {
         name: "freshness",
@@ -123,7 +141,7 @@ pub(crate) struct View {
 }
 
 /// The views, each over tables or earlier views.
-pub(crate) const VIEWS: [View; 5] = [
+pub(crate) const VIEWS: [View; 9] = [
     View {
         name: "unpriced",
         sql: UNPRICED,
@@ -142,7 +160,23 @@ pub(crate) const VIEWS: [View; 5] = [
     },
     View {
         name: "coverage",
-        sql: COVERAGE,
+        sql: evidence::COVERAGE,
+    },
+    View {
+        name: "unmapped_keys",
+        sql: evidence::UNMAPPED_KEYS,
+    },
+    View {
+        name: "fold_rules",
+        sql: evidence::FOLD_RULES,
+    },
+    View {
+        name: "uncertain",
+        sql: evidence::UNCERTAIN,
+    },
+    View {
+        name: "hops",
+        sql: evidence::HOPS,
     },
 ];
 
@@ -277,24 +311,6 @@ FROM (
   GROUP BY server, tool
 )
 GROUP BY server, tool";
-
-const COVERAGE: &str = "
-SELECT dialect, service, source,
-       COUNT(*) AS records,
-       COUNT(*) FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL) AS records_with_tokens,
-       COUNT(reported_cost) AS records_with_cost,
-       MIN(time) AS first_seen,
-       MAX(time) AS last_seen
-FROM observations
-GROUP BY dialect, service, source
-UNION ALL
-SELECT CAST(NULL AS VARCHAR), service, 'span', COUNT(*), 0, 0, MIN(time), MAX(time)
-FROM spans
-WHERE NOT EXISTS (
-  SELECT 1 FROM observations
-  WHERE observations.source = 'span' AND observations.trace_id = spans.trace_id AND observations.span_id = spans.span_id
-)
-GROUP BY service";
 
 /// How far each step has come, as one row. It is about the whole lake, and names nothing in it.
 pub(crate) fn freshness(positions: &Positions) -> Result<RecordBatch> {

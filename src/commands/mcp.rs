@@ -7,7 +7,7 @@ use crate::source;
 
 /// Serves until the client closes the input.
 pub async fn run(_args: &McpArgs, config: &Config) -> anyhow::Result<Outcome> {
-    let engine = source::engine(config.data()).await?;
+    let engine = source::engine(config).await?;
     spanledger_mcp_server::serve_stdio(engine).await?;
     Ok(Outcome::Done)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use resolve::{Origin, Resolver, Setting};
+pub use resolve::{Origin, Paths, Resolver, Setting};
 
 use crate::exit::{Kind, fail};
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub otlp: Otlp,
     /// The lake's tempo.
     pub lake: Lake,
+    /// The user's own dialects.
+    pub dialects: Dialects,
     /// Our own logs.
     pub log: Log,
 }
@@ -93,6 +95,15 @@ pub struct Lake {
     pub group_commit_window_us: Setting<u64>,
 }
 
+/// `[dialects]`
+#[derive(Debug, Clone)]
+pub struct Dialects {
+    /// Files that add or replace dialects; a folder among them stands for its `.toml` files.
+    pub files: Setting<Paths>,
+    /// A folder of such files.
+    pub folder: Setting<Paths>,
+}
+
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -124,6 +135,7 @@ struct FileConfig {
     http: FileHttp,
     otlp: FileOtlp,
     lake: FileLake,
+    dialects: FileDialects,
     log: FileLog,
 }
 
@@ -153,6 +165,13 @@ struct FileLake {
     flush_interval_ms: Option<u64>,
     seal_bytes_max: Option<usize>,
     group_commit_window_us: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileDialects {
+    files: Option<Vec<PathBuf>>,
+    folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -257,6 +276,22 @@ impl Config {
                     GROUP_COMMIT_WINDOW_US_DEFAULT,
                 )?,
             },
+            dialects: Dialects {
+                files: from.pick(
+                    "dialects.files",
+                    "SPANLEDGER_DIALECTS",
+                    None,
+                    file.dialects.files.map(|files| from.beside_file(files)),
+                    Paths::default(),
+                )?,
+                folder: from.pick(
+                    "dialects.folder",
+                    "SPANLEDGER_DIALECTS_FOLDER",
+                    None,
+                    file.dialects.folder.map(|folder| from.beside_file(vec![folder])),
+                    Paths::default(),
+                )?,
+            },
             log: Log {
                 filter: from.log_filter(flags.log, file.log.filter)?,
             },
@@ -323,6 +358,18 @@ impl Config {
                 &self.lake.group_commit_window_us,
                 ToString::to_string,
             ),
+            shown(
+                "dialects.files",
+                "SPANLEDGER_DIALECTS",
+                &self.dialects.files,
+                ToString::to_string,
+            ),
+            shown(
+                "dialects.folder",
+                "SPANLEDGER_DIALECTS_FOLDER",
+                &self.dialects.folder,
+                ToString::to_string,
+            ),
             shown("log.filter", "SPANLEDGER_LOG", &self.log.filter, Clone::clone),
         ]
     }
@@ -347,6 +394,9 @@ impl Config {
                     address.value
                 ));
             }
+        }
+        if let Err(problem) = crate::dialects::registry(self) {
+            problems.push(problem.to_string());
         }
         if self.otlp.body_bytes_max.value == 0 {
             problems.push("otlp.body_bytes_max = 0 would refuse every request; the default is 67108864".to_owned());

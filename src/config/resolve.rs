@@ -40,6 +40,29 @@ pub struct Setting<T> {
     pub origin: Origin,
 }
 
+/// Paths, colon-separated in an environment variable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths(pub Vec<PathBuf>);
+
+impl FromStr for Paths {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(
+            std::env::split_paths(text)
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect(),
+        ))
+    }
+}
+
+impl fmt::Display for Paths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths: Vec<String> = self.0.iter().map(|path| path.display().to_string()).collect();
+        f.write_str(&paths.join(":"))
+    }
+}
+
 /// Looks a variable up.
 type Lookup = Box<dyn Fn(&str) -> Option<String>>;
 
@@ -102,6 +125,12 @@ impl Resolver {
                 origin: Origin::Default,
             },
         })
+    }
+
+    /// Paths of the configuration file: a relative one is beside that file.
+    pub fn beside_file(&self, paths: Vec<PathBuf>) -> Paths {
+        let folder = self.file.parent().unwrap_or(std::path::Path::new(""));
+        Paths(paths.into_iter().map(|path| folder.join(path)).collect())
     }
 
     /// The log filter: `SPANLEDGER_LOG`, and `RUST_LOG` as every Rust program reads it.

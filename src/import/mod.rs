@@ -123,6 +123,7 @@ impl Sink {
             let base = otlp_base(&server).await;
             return Ok(Self::Server { server, base });
         }
+        let dialects = crate::dialects::registry(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let lake = open_lake(config, Arc::new(LocalFiles), Arc::clone(&clock)).await.map_err(|error| match crate::exit::exit_code(&error) {
             crate::exit::BUSY => fail(
@@ -144,7 +145,7 @@ impl Sink {
             body_bytes_max: config.otlp.body_bytes_max.value,
             ..Limits::default()
         };
-        let pipeline = Pipeline::new(lake.clone(), Arc::new(LocalOnly), limits, clock, spanledger_ingest::dialects::Registry::builtin());
+        let pipeline = Pipeline::new(lake.clone(), Arc::new(LocalOnly), limits, clock, dialects);
         Ok(Self::Folder {
             lake,
             pipeline,

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use spanledger_access::{LocalOnly, SharedAuthenticator};
 use spanledger_ingest::{Accept as _, Limits};
-use spanledger_ingest::dialects::Registry;
 use spanledger_ingest::{OtlpReplay, Pipeline};
 use spanledger_lake::files::Files;
 use spanledger_lake::{Lake, LakeOptions};
@@ -34,6 +33,7 @@ pub use signals::Signals;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
+use crate::dialects::Known;
 use crate::exit::Outcome;
 use crate::output;
 use crate::telemetry::{self, MeteredFiles, MeteredPipeline, Telemetry};
@@ -98,6 +98,7 @@ impl Server {
     /// Kind denied for a public address, busy for a port or folder in use, corrupt for a damaged lake.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let config = config.clone().usable()?;
+        let dialects = crate::dialects::registry(&config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ports = Ports::open(&config).await?;
         let addresses = ports.addresses()?;
@@ -117,9 +118,15 @@ impl Server {
             body_bytes_max: config.otlp.body_bytes_max.value,
             ..Limits::default()
         };
-        let pipeline = Pipeline::new(lake.clone(), authenticator, limits, Arc::clone(&clock), Registry::builtin());
+        let pipeline = Pipeline::new(
+            lake.clone(),
+            authenticator,
+            limits,
+            Arc::clone(&clock),
+            Arc::clone(&dialects),
+        );
         let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns());
-        let engine = Engine::new(lake.clone(), book, clock)?;
+        let engine = Engine::with_dialects(lake.clone(), book, clock, Arc::new(Known(dialects)))?;
         let faces = faces::router(&engine, Arc::new(control));
         let instruments = telemetry::observe(telemetry.meter_provider(), &lake, &pipeline);
         let (stop, stopped) = watch::channel(false);
@@ -245,7 +252,7 @@ pub async fn open_lake(config: &Config, files: Arc<dyn Files>, clock: Arc<dyn Cl
         group_commit_window_us: config.lake.group_commit_window_us.value,
         ..LakeOptions::default()
     };
-    let replay = OtlpReplay::new(Limits::default(), Registry::builtin());
+    let replay = OtlpReplay::new(Limits::default(), crate::dialects::registry(config)?);
     Ok(Lake::open_on(options, clock, files, &replay).await?)
 }
 

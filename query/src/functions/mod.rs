@@ -8,10 +8,15 @@
 //! | `id_hex(id)` | lower-case hex of a binary id, also inside lists and structs |
 //! | `time_bucket(interval, time)` | start of the interval that a time falls in; weeks start on Monday, UTC |
 //! | `cost_round(cost, digits)` | a cost rounded half away from zero, still an exact decimal |
+//! | `dialect_of(scope, service)` | the dialect that claims such records, NULL where none does |
+//! | `dialect_field(scope, service, key)` | the canonical field a key feeds there, NULL where nobody reads it |
+//! | `usage_like(key)` | the canonical field a key looks like |
+//! | `text_type(text)`, `fold_reason(rules)`, `fold_meaning(rule)`, `hop_self_ns(id, ids, starts, durations)` | helpers of the views |
 //! | `price(provider, model, at, input_tokens, output_tokens[, cache_read_tokens[, cache_write_5m_tokens[, cache_write_1h_tokens]]])` | list cost in USD, NULL where the model is unpriced |
 
 mod bounded;
 mod cost_round;
+pub(crate) mod dialects;
 pub(crate) mod id_hex;
 mod price;
 mod time_bucket;
@@ -24,15 +29,21 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::ScalarUDF;
 use spanledger_ledger::prices::PriceBook;
 
+use crate::dialects::Dialects;
+
 /// Adds our functions to a session and bounds the unbounded ones.
-pub(crate) fn register(state: &mut SessionState, book: &Arc<PriceBook>) -> Result<()> {
+pub(crate) fn register(state: &mut SessionState, book: &Arc<PriceBook>, known: &Arc<dyn Dialects>) -> Result<()> {
     for function in [
         id_hex::id_hex(),
         Arc::new(ScalarUDF::from(time_bucket::TimeBucket::new())),
         Arc::new(ScalarUDF::from(cost_round::CostRound::new())),
         Arc::new(ScalarUDF::from(price::Price::new(Arc::clone(book)))),
+        Arc::new(ScalarUDF::from(dialects::HopSelf::new())),
     ] {
         state.register_udf(function)?;
+    }
+    for function in dialects::text_functions(known) {
+        state.register_udf(Arc::new(ScalarUDF::from(function)))?;
     }
     bounded::register(state)
 }

@@ -57,6 +57,16 @@ pub struct DataFile {
     pub max_time_us: Option<i64>,
 }
 
+impl DataFile {
+    /// When the newest of its rows was first written to a file, nanoseconds since the Unix epoch, from its name
+    /// (`part-<16 hex digits>-…`); `None` for a file of another tool. Merging keeps it.
+    #[must_use]
+    pub fn written_ns(&self) -> Option<i64> {
+        let name = self.path.rsplit('/').next()?.strip_prefix("part-")?;
+        i64::from_str_radix(name.get(..16)?, 16).ok()
+    }
+}
+
 /// A file's content, ready to be put.
 #[derive(Debug)]
 pub(crate) struct Encoded {
@@ -125,7 +135,8 @@ fn unescape(escaped: &str) -> Option<String> {
 /// Days from the Common Era's first day, chrono's count, to the Unix epoch.
 const EPOCH_DAYS_CE: i32 = 719_163;
 
-fn format_day(day: i32) -> String {
+/// A day as `2026-11-22`.
+pub(crate) fn format_day(day: i32) -> String {
     match day
         .checked_add(EPOCH_DAYS_CE)
         .and_then(NaiveDate::from_num_days_from_ce_opt)

@@ -1,8 +1,9 @@
 //! [`Lake`]: the handle that everything else holds. The verbs are in the submodules, in the order of a row's
-//! life: `open`, `append`, `flush`, `commit`, `maintain`, `inspect`.
+//! life: `open`, `append`, `flush`, `commit`, `maintain`, `expire`, `inspect`.
 
 mod append;
 mod commit;
+mod expire;
 mod flush;
 mod inspect;
 mod maintain;
@@ -93,6 +94,7 @@ struct TableSlot {
     checkpointing: AtomicBool,
     /// Files that proved too large to merge with another in bounded memory.
     unmergeable: Mutex<HashSet<String>>,
+    expired: Mutex<expire::ExpiredTotal>,
 }
 
 /// What the log's thread shares with everybody.

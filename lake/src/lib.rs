@@ -19,6 +19,7 @@
 //! | `wal`, `window` | the log, and the window that answers repeated requests |
 //! | `table_log`, `table_state`, `hot` | a table in the Delta log and in memory |
 //! | [`data_file`], `sort`, `object_reader` | rows to Parquet files and back |
+//! | [`retention`] | how long each table is kept |
 //! | [`files`], `store` | the disk: the seam for fault injection, and an object store that fsyncs |
 
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ mod hot;
 pub mod lake;
 mod object_reader;
 pub mod options;
+pub mod retention;
 mod sort;
 mod store;
 mod table_log;
@@ -50,6 +52,7 @@ pub use lake::{
     VerifyReport,
 };
 pub use options::{CompactionOptions, LakeOptions};
+pub use retention::{ExpireReport, Keep, RetentionOptions, TableExpiry};
 pub use table_state::TableSnapshot;
 pub use tables::Table;
 pub use wal::WalRecord;

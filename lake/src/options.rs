@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::retention::RetentionOptions;
+
 /// Node name in `txn` actions when none is configured.
 pub const DEFAULT_NODE: &str = "node-0";
 /// Time between flushes while there is data: freshness of the ledger (target 10 s) against small files.
@@ -96,6 +98,8 @@ pub struct LakeOptions {
     pub dedup_window: usize,
     /// Merging of small files.
     pub compaction: CompactionOptions,
+    /// How long each table is kept; the background task of [`CompactionOptions`] sees to it.
+    pub retention: RetentionOptions,
 }
 
 impl Default for LakeOptions {
@@ -111,6 +115,7 @@ impl Default for LakeOptions {
             wal_segment_bytes: DEFAULT_WAL_SEGMENT_BYTES,
             dedup_window: DEFAULT_DEDUP_WINDOW,
             compaction: CompactionOptions::default(),
+            retention: RetentionOptions::default(),
         }
     }
 }

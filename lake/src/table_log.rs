@@ -61,6 +61,8 @@ pub(crate) struct Change {
     /// Whether rows appear or disappear, or are only laid out differently.
     pub(crate) data_change: bool,
     pub(crate) operation: &'static str,
+    /// Which rows the operation is about, as SQL, for people.
+    pub(crate) predicate: Option<String>,
     /// Milliseconds since the Unix epoch.
     pub(crate) timestamp_ms: i64,
     /// Writes the table's schema under this table id (and, in version 0, its protocol).
@@ -152,10 +154,15 @@ impl DeltaLog {
     }
 
     fn render(&self, version: i64, change: &Change) -> Result<Bytes> {
+        // As other writers spell it: a JSON list of predicates, as text.
+        let parameters = match &change.predicate {
+            Some(predicate) => json!({"predicate": json!([predicate]).to_string()}),
+            None => json!({}),
+        };
         let mut lines: Vec<Value> = vec![json!({"commitInfo": {
             "timestamp": change.timestamp_ms,
             "operation": change.operation,
-            "operationParameters": {},
+            "operationParameters": parameters,
             "isBlindAppend": change.removes.is_empty(),
             "engineInfo": concat!("spanledger/", env!("CARGO_PKG_VERSION")),
         }})];

@@ -9,6 +9,7 @@ mod files;
 mod flushing;
 mod log;
 mod power_loss;
+mod retention;
 
 use std::path::Path;
 use std::sync::Arc;

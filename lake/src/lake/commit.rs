@@ -75,7 +75,7 @@ impl Lake {
                 return Ok(state.version());
             }
         }
-        let adds = inner.write_files(table, Arc::new(commit.adds)).await?;
+        let adds = inner.write_files(table, Arc::new(commit.adds), None).await?;
         let change = Change {
             adds,
             txns: commit.txn.into_iter().collect(),
@@ -90,9 +90,15 @@ impl Lake {
 }
 
 impl Inner {
-    /// Sorts the rows and puts one file for each (tenant, day). The files are on stable storage and in no
-    /// version yet; if no commit follows, vacuum removes them.
-    pub(super) async fn write_files(&self, table: Table, batches: Arc<Vec<RecordBatch>>) -> Result<Vec<AddedFile>> {
+    /// Sorts the rows and puts one file for each (tenant, day), named for the time its rows were first written,
+    /// now unless told. The files are on stable storage and in no version yet; if no commit follows, vacuum
+    /// removes them.
+    pub(super) async fn write_files(
+        &self,
+        table: Table,
+        batches: Arc<Vec<RecordBatch>>,
+        written_ns: Option<i64>,
+    ) -> Result<Vec<AddedFile>> {
         if batches.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(Vec::new());
         }
@@ -100,7 +106,7 @@ impl Inner {
             .await
             .or_internal(|| "the task that writes files ended early".to_owned())??;
         let puts = encoded.into_iter().map(|(tenant, day, encoded)| async move {
-            let path = self.put_file(table, &tenant, day, &encoded.bytes).await?;
+            let path = self.put_file(table, &tenant, day, &encoded.bytes, written_ns).await?;
             Ok(AddedFile {
                 file: DataFile {
                     path,
@@ -119,12 +125,20 @@ impl Inner {
 
     /// Puts a file under a name that nobody has. Time and a counter make names unique within this writer,
     /// the node's name between writers, and put-if-absent in any case.
-    async fn put_file(&self, table: Table, tenant: &str, day: i32, bytes: &Bytes) -> Result<String> {
+    async fn put_file(
+        &self,
+        table: Table,
+        tenant: &str,
+        day: i32,
+        bytes: &Bytes,
+        written_ns: Option<i64>,
+    ) -> Result<String> {
         let dir = data_file::partition_dir(table, tenant, day);
         let node = data_file::escape(&self.options.node);
         loop {
             let n_name = self.n_names.fetch_add(1, Ordering::Relaxed);
-            let path = format!("{dir}/part-{:016x}-{n_name:06x}-{node}.parquet", self.clock.now_ns());
+            let written_ns = written_ns.unwrap_or_else(|| self.clock.now_ns());
+            let path = format!("{dir}/part-{written_ns:016x}-{n_name:06x}-{node}.parquet");
             let options = PutOptions::from(PutMode::Create);
             match self
                 .store

@@ -76,7 +76,7 @@ impl Inner {
         let Some(sealed) = slot.state.lock().sealed().cloned() else {
             return Ok(());
         };
-        let adds = self.write_files(slot.table, sealed.batches).await?;
+        let adds = self.write_files(slot.table, sealed.batches, None).await?;
         let change = Change {
             adds,
             txns: vec![(

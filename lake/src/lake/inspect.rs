@@ -33,6 +33,12 @@ pub struct TableStats {
     pub n_hot_rows: usize,
     /// Their Arrow bytes in memory.
     pub hot_bytes: usize,
+    /// Files that retention removed since the lake was opened.
+    pub n_files_expired: u64,
+    /// Their rows.
+    pub n_rows_expired: u64,
+    /// Their bytes.
+    pub bytes_expired: u64,
 }
 
 /// Size and content of a lake.
@@ -85,6 +91,7 @@ impl Lake {
             .iter()
             .map(|slot| {
                 let size = slot.state.lock().size();
+                let expired = *slot.expired.lock();
                 TableStats {
                     name: slot.table.name(),
                     version: size.version,
@@ -93,6 +100,9 @@ impl Lake {
                     bytes: size.n_bytes,
                     n_hot_rows: size.n_hot_rows,
                     hot_bytes: size.n_hot_bytes,
+                    n_files_expired: expired.n_files,
+                    n_rows_expired: expired.n_rows,
+                    bytes_expired: expired.bytes,
                 }
             })
             .collect();

@@ -1,4 +1,4 @@
-//! Maintenance: merge small files, remove files that no version needs.
+//! Maintenance: let old files expire, merge small ones, remove those that no version needs.
 //!
 //! Files of a (table, tenant, day) are merged by size class, eight at a time or more, so that a row is
 //! rewritten once a class and not with every new file. Input is bounded in memory, not in file size. A merge
@@ -23,7 +23,8 @@ use crate::table_log::Change;
 
 /// Largest size of the smallest class, bytes; each further class is eight times larger.
 const SMALLEST_CLASS_BYTES: u64 = 128 << 10;
-/// Looks for work between vacuums.
+/// Looks for work between expiries, the first look included, and between vacuums.
+const EXPIRE_EVERY_TICKS: u32 = 30;
 const VACUUM_EVERY_TICKS: u32 = 30;
 
 /// What a compaction did.
@@ -144,7 +145,9 @@ impl Inner {
             return Ok(());
         }
         let n_rows_before: u64 = merged.iter().map(|file| file.n_rows).sum();
-        let adds = self.write_files(slot.table, Arc::new(batches)).await?;
+        // A merge makes no row younger: neither for retention nor for settlement.
+        let written_ns = merged.iter().map(DataFile::written_ns).max().flatten();
+        let adds = self.write_files(slot.table, Arc::new(batches), written_ns).await?;
         let n_rows_after: u64 = adds.iter().map(|added| added.file.n_rows).sum();
         if n_rows_before != n_rows_after {
             discard(self.store.as_ref(), &adds).await;
@@ -221,7 +224,7 @@ fn size_class(size_bytes: u64) -> u32 {
     class
 }
 
-/// Merges and vacuums in the background until told to stop.
+/// Expires, merges and vacuums in the background until told to stop.
 pub(super) async fn maintenance_loop(lake: Weak<Inner>, mut stop: watch::Receiver<bool>, interval: Duration) {
     let mut n_ticks: u32 = 0;
     loop {
@@ -230,6 +233,11 @@ pub(super) async fn maintenance_loop(lake: Weak<Inner>, mut stop: watch::Receive
             () = tokio::time::sleep(interval) => {}
         }
         let Some(inner) = lake.upgrade() else { return };
+        if n_ticks.is_multiple_of(EXPIRE_EVERY_TICKS)
+            && let Err(error) = inner.expire().await
+        {
+            tracing::warn!(%error, "retention failed");
+        }
         if let Err(error) = inner.compact().await {
             tracing::warn!(%error, "compaction failed");
         }

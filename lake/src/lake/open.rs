@@ -46,7 +46,7 @@ impl Lake {
     ///
     /// # Errors
     /// `Busy` if another process holds the folder; `Corrupt` if acknowledged data is damaged; `Invalid` for a
-    /// lake of a newer format.
+    /// lake of a newer format, or a retention below what settlement needs.
     pub async fn open(options: LakeOptions, clock: Arc<dyn Clock>, replay: &dyn Replay) -> Result<Self> {
         Self::open_on(options, clock, Arc::new(LocalFiles), replay).await
     }
@@ -61,6 +61,7 @@ impl Lake {
         files: Arc<dyn Files>,
         replay: &dyn Replay,
     ) -> Result<Self> {
+        options.retention.check()?;
         let named = options.data_dir.display().to_string();
         let failed = || format!("cannot create the lake's folder {named}");
         files.create_dir_all(&options.data_dir).or_internal(failed)?;
@@ -329,6 +330,7 @@ async fn load_tables(store: Arc<dyn ObjectStore>, writer: Option<&dyn Clock>) ->
                 commit_lock: tokio::sync::Mutex::new(()),
                 checkpointing: AtomicBool::new(false),
                 unmergeable: Mutex::new(HashSet::new()),
+                expired: Mutex::default(),
             }))
         }
     });

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
+use crate::Keep;
 use crate::files::{Files, LocalFiles, WritableFile};
 
 #[derive(Debug, Default)]
@@ -212,6 +213,56 @@ impl Files for PowerLossFiles {
     }
 }
 
+/// What must be known of the log records, which expire, to judge what is there in the end.
+#[derive(Default)]
+struct Expiring {
+    /// Sent since the clock was last moved.
+    young: BTreeSet<i64>,
+    /// Acknowledged since then: too young to go.
+    kept: BTreeSet<i64>,
+    /// Gone by a commit that was acknowledged: never to come back.
+    gone: BTreeSet<i64>,
+}
+
+impl Expiring {
+    /// Moves the clock on and lets expire what is older.
+    async fn expire(&mut self, lake: &Lake, clock: &TestClock) {
+        clock.advance_ms(3 * ONE_DAY_US / 1_000);
+        self.young.clear();
+        self.kept.clear();
+        let files = |lake: &Lake| lake.snapshot(Table::Logs).unwrap().files;
+        let before = files(lake);
+        if lake.expire().await.is_ok() {
+            let after: BTreeSet<String> = files(lake).iter().map(|file| file.path.clone()).collect();
+            for file in before.iter().filter(|file| !after.contains(&file.path)) {
+                let rows = lake.read_file(Table::Logs, file, None).await.unwrap();
+                self.gone.extend(rows.iter().flat_map(numbers_of));
+            }
+        }
+    }
+
+    fn check(&self, found: &BTreeSet<i64>) -> std::result::Result<(), String> {
+        if !found.is_superset(&self.kept) {
+            return Err("an acknowledged row expired too early".to_owned());
+        }
+        if found.intersection(&self.gone).next().is_some() {
+            return Err("an expired row came back".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a table, in files and in memory.
+async fn found(lake: &Lake, table: Table) -> std::result::Result<Vec<i64>, String> {
+    let snapshot = lake.snapshot(table).unwrap();
+    let mut found: Vec<i64> = snapshot.hot.iter().flat_map(numbers_of).collect();
+    for file in snapshot.files.iter() {
+        let rows = lake.read_file(table, file, None).await;
+        found.extend(rows.map_err(|error| error.to_string())?.iter().flat_map(numbers_of));
+    }
+    Ok(found)
+}
+
 /// Two lives of a lake, each ended by a power loss, then a look. Returns what is wrong.
 async fn run(seed: u64, skip: Option<&'static str>) -> std::result::Result<(), String> {
     let dir = TempDir::new().unwrap();
@@ -223,9 +274,12 @@ async fn run(seed: u64, skip: Option<&'static str>) -> std::result::Result<(), S
     options.wal_segment_bytes = 150;
     options.group_commit_window_us = 0;
     options.compaction.files_min = 3;
+    options.retention.spans = Keep::Forever;
+    options.retention.logs = Keep::Days(2);
     let clock = TestClock::new();
     let mut acknowledged: BTreeSet<i64> = BTreeSet::new();
     let mut sent: BTreeSet<i64> = BTreeSet::new();
+    let mut expiring = Expiring::default();
     for life in 0..2i64 {
         let files = PowerLossFiles::new(20 + random.below(260), skip);
         let opened = Lake::open_on(options.clone(), clock.clone(), Arc::new(files.clone()), &TestReplay).await;
@@ -234,15 +288,18 @@ async fn run(seed: u64, skip: Option<&'static str>) -> std::result::Result<(), S
                 let first = life * 100 + number * 3;
                 let text = format!("spans:{first}:3 logs:{first}:1");
                 sent.extend([first, first + 1, first + 2]);
+                expiring.young.insert(first);
                 let again = random.below(3) == 0;
                 for _ in 0..=usize::from(again) {
                     if send(lake, &text).await.is_ok() {
                         acknowledged.extend([first, first + 1, first + 2]);
+                        expiring.kept.extend(expiring.young.get(&first));
                     }
                 }
-                match random.below(4) {
+                match random.below(5) {
                     0 => drop(lake.flush().await),
                     1 => drop(lake.compact().await),
+                    2 => expiring.expire(lake, &clock).await,
                     _ => {}
                 }
             }
@@ -261,12 +318,8 @@ async fn run(seed: u64, skip: Option<&'static str>) -> std::result::Result<(), S
         if flushed {
             lake.flush().await.map_err(|error| error.to_string())?;
         }
-        let snapshot = lake.snapshot(Table::Spans).unwrap();
-        let mut found: Vec<i64> = snapshot.hot.iter().flat_map(numbers_of).collect();
-        for file in snapshot.files.iter() {
-            let rows = lake.read_file(Table::Spans, file, None).await;
-            found.extend(rows.map_err(|error| error.to_string())?.iter().flat_map(numbers_of));
-        }
+        expiring.check(&found(&lake, Table::Logs).await?.into_iter().collect())?;
+        let found = found(&lake, Table::Spans).await?;
         let distinct: BTreeSet<i64> = found.iter().copied().collect();
         if distinct.len() != found.len() {
             return Err("a row is there twice".to_owned());

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`accept`] | the seam between the receivers and the pipeline |
 //! | [`admission`] | bounds on what is in flight |
+//! | [`capture`], [`scrub`] | captures of an emitter: reading them, and making them fit to keep |
 //! | [`decode`] | protobuf and JSON bodies into requests, within a memory budget |
 //! | [`dialects`] | what an emitter's records mean |
 //! | [`error`] | the crate's error |
 //! | [`limits`] | every limit and its source |
 //! | [`meters`] | counters of what was received |
+//! | [`noise`] | raw spans that are stored for a share of their traces |
 //! | [`normalise`] | requests into rows |
 //! | [`pipeline`] | normalise, append to the log, acknowledge |
 //! | `compression`, `json`, `receive`, `serve`, `status` | inflating, OTLP/JSON, what both receivers share, connections, answers |
@@ -21,6 +23,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod capture;
 mod compression;
 pub mod decode;
 pub mod dialects;
@@ -30,9 +33,11 @@ mod http;
 mod json;
 pub mod limits;
 pub mod meters;
+pub mod noise;
 pub mod normalise;
 pub mod pipeline;
 mod receive;
+pub mod scrub;
 mod serve;
 mod status;
 pub mod value;

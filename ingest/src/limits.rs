@@ -1,7 +1,10 @@
 //! Every limit of the crate, each with its source.
 //!
 //! A request over a limit is refused or a value is truncated and marked; nothing is dropped in silence.
+//! So are the rules for noise, which are counted.
 //! The defaults are constants here; configuration may change the fields of [`Limits`].
+
+use crate::noise::NoiseRules;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -115,6 +118,8 @@ pub struct Limits {
     pub links_max: usize,
     /// See [`NAME_BYTES_MAX`].
     pub name_bytes_max: usize,
+    /// Raw spans that are stored for a share of their traces only.
+    pub noise: NoiseRules,
 }
 
 impl Default for Limits {
@@ -140,6 +145,7 @@ impl Default for Limits {
             events_max: EVENTS_MAX,
             links_max: LINKS_MAX,
             name_bytes_max: NAME_BYTES_MAX,
+            noise: NoiseRules::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Counters of what was received: the source of `/metrics`, of the first-span line and of `doctor`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ struct SignalMeters {
 struct Labelled {
     refused: BTreeMap<(&'static str, &'static str), u64>,
     recognised: BTreeMap<String, u64>,
+    noise: BTreeMap<Arc<str>, u64>,
     first_service: Option<String>,
 }
 
@@ -47,6 +49,8 @@ pub struct MetersReading {
     pub refused: BTreeMap<(&'static str, &'static str), u64>,
     /// Observations read, by dialect.
     pub recognised: BTreeMap<String, u64>,
+    /// Spans accepted and not stored, by noise rule; a repeat of a request that held nothing else is counted again.
+    pub noise: BTreeMap<String, u64>,
     /// `service.name` of the first sender.
     pub first_service: Option<String>,
 }
@@ -65,6 +69,7 @@ impl Meters {
         signal: Signal,
         accepted: &Accepted,
         recognised: &BTreeMap<String, u64>,
+        noise: &BTreeMap<Arc<str>, u64>,
         service: Option<&str>,
     ) {
         let meters = self.of(signal);
@@ -73,12 +78,19 @@ impl Meters {
             meters.duplicate_requests.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        meters.accepted.fetch_add(accepted.n_accepted, Ordering::Relaxed);
+        let n_stored = accepted.n_accepted.saturating_sub(noise.values().sum());
+        meters.accepted.fetch_add(n_stored, Ordering::Relaxed);
         let mut labelled = self.labelled.lock();
         for (dialect, count) in recognised {
             match labelled.recognised.get_mut(dialect) {
                 Some(total) => *total += count,
                 None => drop(labelled.recognised.insert(dialect.clone(), *count)),
+            }
+        }
+        for (rule, count) in noise {
+            match labelled.noise.get_mut(rule) {
+                Some(total) => *total += count,
+                None => drop(labelled.noise.insert(Arc::clone(rule), *count)),
             }
         }
         if labelled.first_service.is_none() {
@@ -116,6 +128,11 @@ impl Meters {
             duplicate_requests: by_signal(|meters| &meters.duplicate_requests),
             refused: labelled.refused.clone(),
             recognised: labelled.recognised.clone(),
+            noise: labelled
+                .noise
+                .iter()
+                .map(|(rule, count)| (rule.to_string(), *count))
+                .collect(),
             first_service: labelled.first_service.clone(),
         }
     }

@@ -19,7 +19,7 @@ use crate::dialects::Registry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::meters::Meters;
-use crate::normalise::{Context, normalise};
+use crate::normalise::{Context, Normalised, normalise};
 
 /// Makes requests durable.
 pub struct Pipeline {
@@ -59,6 +59,16 @@ impl Pipeline {
     pub fn meters(&self) -> &Meters {
         &self.meters
     }
+
+    fn note(&self, signal: Signal, accepted: &Accepted, normalised: &Normalised) {
+        self.meters.note_accepted(
+            signal,
+            accepted,
+            &normalised.recognised,
+            &normalised.noise,
+            normalised.first_service.as_deref(),
+        );
+    }
 }
 
 #[async_trait]
@@ -76,7 +86,7 @@ impl Accept for Pipeline {
             arrived_ns: self.clock.now_ns(),
             dialects: Arc::clone(&self.dialects),
         };
-        let normalised = normalise(&request, &context, &self.limits);
+        let mut normalised = normalise(&request, &context, &self.limits);
         // What was decoded is up to five times the body: let it go before waiting for the disk.
         drop(request);
         let mut accepted = Accepted {
@@ -87,6 +97,9 @@ impl Accept for Pipeline {
         };
         self.meters.note_rejected(signal, accepted.n_rejected);
         if normalised.rows.is_empty() {
+            if !normalised.noise.is_empty() {
+                self.note(signal, &accepted, &normalised);
+            }
             return Ok(accepted);
         }
         let record = WalRecord {
@@ -95,18 +108,10 @@ impl Accept for Pipeline {
             arrived_ns: context.arrived_ns,
             payload: body,
         };
-        let acknowledged = self
-            .lake
-            .append_batch(record, normalised.rows)
-            .await
-            .map_err(from_lake)?;
+        let rows = std::mem::take(&mut normalised.rows);
+        let acknowledged = self.lake.append_batch(record, rows).await.map_err(from_lake)?;
         accepted.duplicate = acknowledged.duplicate;
-        self.meters.note_accepted(
-            signal,
-            &accepted,
-            &normalised.recognised,
-            normalised.first_service.as_deref(),
-        );
+        self.note(signal, &accepted, &normalised);
         Ok(accepted)
     }
 

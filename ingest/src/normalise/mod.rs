@@ -57,10 +57,12 @@ pub struct Context {
 pub struct Normalised {
     /// Rows to store.
     pub rows: TableRows,
-    /// Records stored.
+    /// Records accepted.
     pub n_accepted: u64,
     /// Records left out, with the reason and how many.
     pub rejected: BTreeMap<&'static str, u64>,
+    /// Accepted spans that are not stored, by noise rule (see [`crate::noise`]).
+    pub noise: BTreeMap<Arc<str>, u64>,
     /// Observations read, by dialect.
     pub recognised: BTreeMap<String, u64>,
     /// `service.name` of the first record, for the log.
@@ -90,6 +92,13 @@ impl Normalised {
 
     pub(crate) fn reject(&mut self, reason: &'static str) {
         *self.rejected.entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn leave_out(&mut self, rule: &Arc<str>) {
+        match self.noise.get_mut(rule) {
+            Some(count) => *count += 1,
+            None => drop(self.noise.insert(Arc::clone(rule), 1)),
+        }
     }
 
     pub(crate) fn push_observations(&mut self, observations: &[Observation]) {

@@ -8,7 +8,6 @@ use spanledger_model::Observation;
 
 use super::texts::{self, PayloadOwner};
 use super::{Context, Normalised, ResourceView, is_plausible, sent_time};
-use crate::dialects::fields::Fields;
 use crate::dialects::record::{Origin, SpanView};
 use crate::dialects::{Compiled, rules};
 use crate::limits::Limits;
@@ -49,11 +48,15 @@ impl Batch {
             .as_ref()
             .map_or(("", ""), |scope| (scope.name.as_str(), scope.version.as_str()));
         let compiled = context.dialects.recognise(scope, resource.service.as_deref());
+        let noise = limits.noise.of_scope(resource.service.as_deref(), scope);
         for span in &group.spans {
             match check(span, context) {
                 Ok(times) => {
-                    self.append_span(span, &times, scope, version, resource, context, limits);
-                    self.observe(span, &times, scope, compiled, resource, context);
+                    let is_fact = self.observe(span, &times, scope, compiled, resource, context);
+                    match noise.left_out(span, times.duration_ns).filter(|_| !is_fact) {
+                        Some(rule) => self.result.leave_out(rule),
+                        None => self.append_span(span, &times, scope, version, resource, context, limits),
+                    }
                     self.result.n_accepted += 1;
                 }
                 Err(reason) => self.result.reject(reason),
@@ -126,6 +129,7 @@ impl Batch {
         self.spans.finish_row();
     }
 
+    /// Reads a span; true where it gives an observation.
     fn observe(
         &mut self,
         span: &Span,
@@ -134,7 +138,7 @@ impl Batch {
         compiled: &Compiled,
         resource: &ResourceView,
         context: &Context,
-    ) {
+    ) -> bool {
         let view = SpanView {
             origin: Origin {
                 tenant: &context.tenant,
@@ -146,9 +150,12 @@ impl Batch {
             span,
             start_ns: times.start_ns,
             duration_ns: times.duration_ns,
-            fields: Fields::read(&compiled.keys, &span.attributes),
+            fields: compiled.fields_of(span),
         };
-        self.observations.extend(rules::read_span(&view));
+        let observation = rules::read_span(&view);
+        let is_fact = observation.is_some();
+        self.observations.extend(observation);
+        is_fact
     }
 
     fn finish(mut self) -> Normalised {

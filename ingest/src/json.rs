@@ -37,7 +37,8 @@ use read::{Message, Reader};
 pub(crate) fn decode(signal: Signal, body: &[u8], budget: &mut Budget<'_>) -> Result<Decoded> {
     budget.charge(body.len())?;
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = String::from_utf8_lossy(body);
+    // Checking is many times faster than repairing, and bodies are valid but for hostile ones.
+    let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     let decoded = match read(signal, &text, budget) {
         Ok(decoded) => decoded,
         Err(Failure::Refused(error)) => return Err(error),

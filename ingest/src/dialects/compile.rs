@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use spanledger_model::{CallKind, Hop, Observation, Role, Status};
 
 use super::expand::Notation;
-use super::fields::{Field, KeyTable};
+use super::fields::{Field, Fields, KeyTable};
 use super::file::{DialectFile, Evidence, Input, MetricRule, NotationName, Reasoning, RecordRule};
 use super::glob::Glob;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,10 +49,13 @@ pub struct Compiled {
     pub provider: Option<String>,
     /// True where its tool names carry their server with a single separator.
     pub prefixed_tools: bool,
+    /// Separator between server and tool in its tool names, where no attribute names the server.
+    pub tool_separator: Option<String>,
     /// Attributes that identify a log record across repeated deliveries.
     pub record_id: Vec<String>,
     /// Its keys over the common ones.
     pub keys: KeyTable,
+    pub(super) events: Vec<Glob>,
     pub(super) scope_patterns: Vec<Glob>,
     pub(super) service_patterns: Vec<Glob>,
     pub(super) spans: Vec<Rule>,
@@ -122,6 +126,8 @@ pub struct Rule {
     pub(super) reading: Reading,
     pub(super) role: Option<Role>,
     pub(super) hop: Option<Hop>,
+    pub(super) input: Option<Input>,
+    pub(super) reasoning: Option<Reasoning>,
     pub(super) set: Vec<(Slot, String)>,
     pub(super) force: Vec<(Slot, String)>,
     pub(super) take: Vec<(Slot, Glob)>,
@@ -150,6 +156,20 @@ pub struct PointRule {
     pub(super) tokens: Option<Field>,
     pub(super) set: Vec<(Slot, String)>,
     pub(super) force: Vec<(Slot, String)>,
+}
+
+impl Compiled {
+    /// The canonical fields of a span: its attributes, and those of the events that the dialect names.
+    #[must_use]
+    pub fn fields_of<'s>(&self, span: &'s Span) -> Fields<'s> {
+        let fields = Fields::read(&self.keys, &span.attributes);
+        if self.events.is_empty() {
+            return fields;
+        }
+        let named = |name: &str| self.events.iter().any(|pattern| pattern.matches(name));
+        let events = span.events.iter().filter(|event| named(&event.name));
+        events.fold(fields, |fields, event| fields.and_event(&self.keys, &event.attributes))
+    }
 }
 
 impl Condition {
@@ -216,6 +236,8 @@ pub fn compile(file: &str, text: &str, said: &DialectFile, common: Option<&Diale
         conventions,
         provider: said.provider.clone(),
         prefixed_tools: said.prefixed_tools,
+        tool_separator: said.tool_separator.clone().filter(|separator| !separator.is_empty()),
+        events: said.events.iter().map(|pattern| Glob::new(pattern)).collect(),
         record_id: said.record_id.clone(),
         keys: KeyTable::new(),
         scope_patterns: said.scopes.iter().map(|pattern| Glob::new(pattern)).collect(),
@@ -271,6 +293,8 @@ pub fn extend(base: &DialectFile, extension: DialectFile) -> DialectFile {
         extended.reasoning = extension.reasoning;
     }
     extended.hop = extension.hop.or(extended.hop);
+    extended.tool_separator = extension.tool_separator.or(extended.tool_separator);
+    extended.events.extend(extension.events);
     extended.provider = extension.provider.or(extended.provider);
     extended.conventions = extension.conventions.or(extended.conventions);
     extended.scopes.extend(extension.scopes);
@@ -367,6 +391,8 @@ fn record_rule(place: &str, said: &RecordRule, names: &[String]) -> Result<Rule>
         reading,
         role,
         hop: hop(place, said.hop.as_deref())?,
+        input: said.input,
+        reasoning: said.reasoning,
         set: assignments(place, &said.set)?,
         force: assignments(place, &said.force)?,
         take: take.collect::<Result<_>>()?,

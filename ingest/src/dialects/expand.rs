@@ -28,18 +28,33 @@ pub enum Notation {
     Python,
 }
 
-/// Opens an attribute: its members are appended as keys `<key>.<member>`.
-pub fn open(key: &str, sent: &AnyValue, notation: Notation, members: &mut Vec<KeyValue>) {
+/// Opens an attribute: its members are appended as keys `<key>.<member>`. True where it holds a quoted text
+/// instead, which is appended under the attribute's own key and stands for it.
+pub fn open(key: &str, sent: &AnyValue, notation: Notation, members: &mut Vec<KeyValue>) -> bool {
     let Some(text) = value::text(sent).filter(|text| text.len() <= TEXT_BYTES_MAX) else {
-        return;
+        return false;
     };
     let object = match notation {
         Notation::Json => serde_json::from_str(&text).ok(),
         Notation::Python => Python::read(&text),
     };
-    if let Some(Json::Object(object)) = object {
-        let limit = members.len() + MEMBERS_MAX;
-        append(key, object, 1, limit, members);
+    match object {
+        Some(Json::Object(object)) => {
+            let limit = members.len() + MEMBERS_MAX;
+            append(key, object, 1, limit, members);
+            false
+        }
+        Some(Json::String(text)) => {
+            members.push(KeyValue {
+                key: key.to_owned(),
+                value: Some(AnyValue {
+                    value: Some(Value::StringValue(text)),
+                }),
+                ..Default::default()
+            });
+            true
+        }
+        _ => false,
     }
 }
 

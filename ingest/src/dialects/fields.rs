@@ -61,14 +61,14 @@ impl Field {
 }
 
 /// What a key means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Meaning {
     /// It may hold a field, at this rank among the field's keys.
-    Feeds(Field, u16),
+    feeds: Option<(Field, u16)>,
     /// It holds an object whose members are keys.
-    Opens(Notation),
+    opens: Option<Notation>,
     /// It is not what the common keys say.
-    Ignored,
+    is_ignored: bool,
 }
 
 /// The keys of one dialect, compiled for look-up.
@@ -85,14 +85,14 @@ impl KeyTable {
     /// Adds keys that mean nothing here, whatever they mean elsewhere.
     pub fn ignore<'k>(&mut self, keys: impl Iterator<Item = &'k str>) {
         for key in keys {
-            self.0.entry(key.into()).or_insert(Meaning::Ignored);
+            self.0.entry(key.into()).or_default().is_ignored = true;
         }
     }
 
     /// Adds attributes that hold an object as text.
     pub fn open<'k>(&mut self, keys: impl Iterator<Item = (&'k str, Notation)>) {
         for (key, notation) in keys {
-            self.0.entry(key.into()).or_insert(Meaning::Opens(notation));
+            self.0.entry(key.into()).or_default().opens.get_or_insert(notation);
         }
     }
 
@@ -100,17 +100,17 @@ impl KeyTable {
     pub fn feed<'k>(&mut self, level: u16, field: Field, keys: impl Iterator<Item = &'k str>) {
         for (position, key) in (0_u16..).zip(keys) {
             let rank = level.saturating_mul(256).saturating_add(position);
-            self.0.entry(key.into()).or_insert(Meaning::Feeds(field, rank));
+            let meaning = self.0.entry(key.into()).or_default();
+            if !meaning.is_ignored {
+                meaning.feeds.get_or_insert((field, rank));
+            }
         }
     }
 
     /// The canonical field a key feeds.
     #[must_use]
     pub fn field(&self, key: &str) -> Option<Field> {
-        match self.0.get(key)? {
-            Meaning::Feeds(field, _) => Some(*field),
-            _ => None,
-        }
+        self.0.get(key)?.feeds.map(|(field, _)| field)
     }
 
     /// True where the table says anything of a key.
@@ -145,6 +145,20 @@ impl<'r> Fields<'r> {
             n_set: 0,
         };
         let mut ranks = [u16::MAX; N_FIELDS];
+        fields.take(table, attributes, 0, &mut ranks);
+        fields.take_expanded(table, &mut ranks);
+        fields
+    }
+
+    /// Adds the attributes of a span's event: they count where the span itself has none of the field's keys.
+    #[must_use]
+    pub fn and_event(mut self, table: &KeyTable, attributes: &'r [KeyValue]) -> Self {
+        let mut ranks = [0; N_FIELDS];
+        self.take(table, attributes, 1, &mut ranks);
+        self
+    }
+
+    fn take(&mut self, table: &KeyTable, attributes: &'r [KeyValue], behind: u16, ranks: &mut [u16; N_FIELDS]) {
         for attribute in attributes {
             let Some(meaning) = table.0.get(attribute.key.as_str()) else {
                 continue;
@@ -152,21 +166,25 @@ impl<'r> Fields<'r> {
             let Some(value) = attribute.value.as_ref().filter(|value| is_present(value)) else {
                 continue;
             };
-            match meaning {
-                Meaning::Feeds(field, rank) => fields.offer(&mut ranks, *field, *rank, Found::Sent(value)),
-                Meaning::Opens(notation) => expand::open(&attribute.key, value, *notation, &mut fields.expanded),
-                Meaning::Ignored => {}
+            let is_replaced = meaning
+                .opens
+                .is_some_and(|notation| expand::open(&attribute.key, value, notation, &mut self.expanded));
+            if let Some((field, rank)) = meaning.feeds.filter(|_| !is_replaced) {
+                self.offer(ranks, field, rank.saturating_add(behind), Found::Sent(value));
             }
         }
+    }
+
+    fn take_expanded(&mut self, table: &KeyTable, ranks: &mut [u16; N_FIELDS]) {
+        let fields = self;
         for position in 0..fields.expanded.len() {
             let member = &fields.expanded[position];
-            if let Some(Meaning::Feeds(field, rank)) = table.0.get(member.key.as_str())
+            if let Some((field, rank)) = table.0.get(member.key.as_str()).and_then(|meaning| meaning.feeds)
                 && member.value.as_ref().is_some_and(is_present)
             {
-                fields.offer(&mut ranks, *field, *rank, Found::Expanded(position));
+                fields.offer(ranks, field, rank, Found::Expanded(position));
             }
         }
-        fields
     }
 
     fn offer(&mut self, ranks: &mut [u16; N_FIELDS], field: Field, rank: u16, found: Found<'r>) {
@@ -311,6 +329,30 @@ mod tests {
         let both = [metadata, attribute("team.id", Value::StringValue("search".into()))];
         let fields = Fields::read(&table(), &both);
         assert_eq!(fields.text(Field::Team).as_deref(), Some("search"));
+    }
+
+    #[test]
+    fn a_text_in_json_is_read_without_its_quotes() {
+        let mut table = KeyTable::new();
+        table.open([("team", Notation::Json)].into_iter());
+        table.feed(0, Field::Team, ["team"].into_iter());
+        for (sent, expected) in [("\"ads\"", "ads"), ("ads", "ads"), ("7", "7")] {
+            let attributes = [attribute("team", Value::StringValue(sent.into()))];
+            let fields = Fields::read(&table, &attributes);
+            assert_eq!(fields.text(Field::Team).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn an_events_attributes_count_where_the_span_has_none() {
+        let span = [attribute("team", Value::StringValue("ads".into()))];
+        let event = [
+            attribute("team.id", Value::StringValue("event".into())),
+            attribute("new.input", Value::IntValue(3)),
+        ];
+        let fields = Fields::read(&table(), &span).and_event(&table(), &event);
+        assert_eq!(fields.text(Field::Team).as_deref(), Some("ads"));
+        assert_eq!(fields.count(Field::Input), Some(3));
     }
 
     #[test]

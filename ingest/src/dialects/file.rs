@@ -51,6 +51,11 @@ pub struct DialectFile {
     /// Its tool names carry their server with a single separator.
     #[serde(default)]
     pub prefixed_tools: bool,
+    /// Separator between server and tool in its tool names, where no attribute names the server.
+    pub tool_separator: Option<String>,
+    /// Events of spans whose attributes count where the span has none of a field's keys.
+    #[serde(default)]
+    pub events: Vec<String>,
     /// Attributes that identify a log record across repeated deliveries.
     #[serde(default)]
     pub record_id: Vec<String>,
@@ -161,6 +166,10 @@ pub struct RecordRule {
     pub role: Option<String>,
     /// Hop of the record.
     pub hop: Option<String>,
+    /// Whether this record's input count holds cached tokens, where the dialect's own word is another.
+    pub input: Option<Input>,
+    /// Whether this record's output count holds reasoning tokens, likewise.
+    pub reasoning: Option<Reasoning>,
     /// Field → value, where the record has none.
     pub set: BTreeMap<String, String>,
     /// Field → value, whatever the record says.

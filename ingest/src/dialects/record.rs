@@ -259,7 +259,11 @@ fn base(
         tool_call_id: fields.text(Field::ToolCallId),
         mcp: mcp(fields),
         model: model(fields),
-        usage: usage(fields, origin.dialect),
+        usage: usage(
+            fields,
+            origin.dialect.input_is_exclusive,
+            origin.dialect.reasoning_is_outside,
+        ),
         sizes: sizes(fields),
         reported_cost: fields.money(Field::Cost).or_else(|| micros(fields)),
         series: None,
@@ -345,7 +349,7 @@ fn model(fields: &Fields<'_>) -> ModelFields {
 
 /// Token counts, made inclusive where the dialect is not or the counts prove that they are not: more cached
 /// than input, or a total that only holds with the reasoning beside the output.
-fn usage(fields: &Fields<'_>, dialect: &Compiled) -> Usage {
+pub(super) fn usage(fields: &Fields<'_>, input_is_exclusive: bool, reasoning_is_outside: bool) -> Usage {
     let cache_write = fields.count(Field::CacheWrite);
     let cache_write_1h = fields.count(Field::CacheWrite1h);
     let cache_write_5m = match (fields.count(Field::CacheWrite5m), cache_write, cache_write_1h) {
@@ -370,12 +374,12 @@ fn usage(fields: &Fields<'_>, dialect: &Compiled) -> Usage {
         .unwrap_or(0)
         .saturating_add(usage.cache_write().unwrap_or(0));
     if let (Some(output), Some(reasoning)) = (usage.output, usage.reasoning)
-        && (dialect.reasoning_is_outside || total_proves_reasoning_outside(fields, output, reasoning))
+        && (reasoning_is_outside || total_proves_reasoning_outside(fields, output, reasoning))
     {
         usage.output = Some(output.saturating_add(reasoning));
     }
     let is_proven = || usage.input.is_some_and(|input| cached > input) || total_proves_cache_outside(fields, cached);
-    if dialect.input_is_exclusive || is_proven() {
+    if input_is_exclusive || is_proven() {
         usage.input = usage
             .input
             .map(|input| input.saturating_add(cached))

@@ -10,7 +10,8 @@ use spanledger_model::{CallKind, FemtoUsd, Hop, Observation, Role, Status, Usage
 
 use super::compile::{Compiled, Part, PointRule, Reading, Rule, Slot, Unit};
 use super::fields::{Field, Fields};
-use super::record::{LogRecordView, PointView, SpanView};
+use super::file::{Input, Reasoning};
+use super::record::{self, LogRecordView, PointView, SpanView};
 use super::{conventions, guess, names};
 use crate::value;
 
@@ -36,6 +37,7 @@ pub fn read_span(view: &SpanView<'_>) -> Option<Observation> {
         None => return None,
     };
     if let Some(rule) = rule {
+        recount(rule, dialect, &view.fields, &mut observation);
         apply(rule, &view.span.name, &mut observation);
     }
     finish(dialect, view.span.kind, &mut observation);
@@ -60,6 +62,7 @@ pub fn read_log(view: &LogRecordView<'_>) -> Option<Observation> {
         None => return None,
     };
     if let Some(rule) = rule {
+        recount(rule, dialect, &view.fields, &mut observation);
         apply(rule, name, &mut observation);
     }
     finish(dialect, 0, &mut observation);
@@ -150,6 +153,20 @@ fn role(rule: &Rule, kind: CallKind) -> Role {
     })
 }
 
+/// Counts of a record that its rule says are made otherwise than the dialect's.
+fn recount(rule: &Rule, dialect: &Compiled, fields: &Fields<'_>, observation: &mut Observation) {
+    if rule.input.is_none() && rule.reasoning.is_none() {
+        return;
+    }
+    let input_is_exclusive = rule
+        .input
+        .map_or(dialect.input_is_exclusive, |input| input == Input::Exclusive);
+    let reasoning_is_outside = rule.reasoning.map_or(dialect.reasoning_is_outside, |reasoning| {
+        reasoning == Reasoning::Outside
+    });
+    observation.usage = record::usage(fields, input_is_exclusive, reasoning_is_outside);
+}
+
 fn apply(rule: &Rule, name: &str, observation: &mut Observation) {
     if let Some(role) = rule.role {
         observation.role = role;
@@ -227,7 +244,12 @@ fn finish_tool(dialect: &Compiled, observation: &mut Observation) {
     let Some(called) = observation.mcp.tool.take() else {
         return;
     };
-    let (server, tool) = match names::split_mcp_tool(&called) {
+    let by_separator = || {
+        let separator = dialect.tool_separator.as_deref()?;
+        let (server, tool) = called.split_once(separator)?;
+        (!server.is_empty() && !tool.is_empty()).then_some((server, tool))
+    };
+    let (server, tool) = match names::split_mcp_tool(&called).or_else(by_separator) {
         Some((server, tool)) => (Some(server), tool),
         None => (None, called.as_str()),
     };

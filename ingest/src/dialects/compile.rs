@@ -159,6 +159,12 @@ pub struct PointRule {
 }
 
 impl Compiled {
+    /// True where a key means something else here than in the conventions.
+    #[must_use]
+    pub fn ignores(&self, key: &str) -> bool {
+        self.keys.ignores(key)
+    }
+
     /// The canonical fields of a span: its attributes, and those of the events that the dialect names.
     #[must_use]
     pub fn fields_of<'s>(&self, span: &'s Span) -> Fields<'s> {

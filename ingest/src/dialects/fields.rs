@@ -113,6 +113,12 @@ impl KeyTable {
         self.0.get(key)?.feeds.map(|(field, _)| field)
     }
 
+    /// True where the table says that a key means nothing here.
+    #[must_use]
+    pub fn ignores(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|meaning| meaning.is_ignored)
+    }
+
     /// True where the table says anything of a key.
     #[must_use]
     pub fn knows(&self, key: &str) -> bool {

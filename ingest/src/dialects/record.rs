@@ -303,7 +303,11 @@ fn dimensions(origin: &Origin<'_>, fields: &Fields<'_>) -> Dimensions {
         user_id: or(fields.text(Field::User), &resource.user_id),
         agent: or(fields.text(Field::Agent), &resource.agent),
         client: or(fields.text(Field::Client), &resource.client),
-        session_id: or(fields.text(Field::Conversation), &resource.session_id),
+        session_id: if origin.dialect.ignores("session.id") {
+            fields.text(Field::Conversation)
+        } else {
+            or(fields.text(Field::Conversation), &resource.session_id)
+        },
         api_key: or(fields.text(Field::ApiKey), &resource.api_key),
     }
 }

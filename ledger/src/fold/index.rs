@@ -1,18 +1,27 @@
 //! The observations of a component, each record once, in a fixed order, with their ancestry.
 //!
-//! Spans that no dialect recognised are not observations, so a chain of parents may have gaps. A span whose
+//! Spans that no dialect recognised are not observations, so a chain of parents may have gaps. A record whose
 //! parent is unknown is then adopted by the shortest observed span of its trace that contains it in time and
-//! can contain such an operation at all.
+//! can contain such an operation at all. Sorting and sweeping keep this near linear in the size of a
+//! component, and every walk up a chain is bounded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use spanledger_model::{CallKind, Observation, SpanId, TraceId};
+use spanledger_model::{CallKind, Observation, Role, SpanId, TraceId};
 
 /// How far apart the clocks of two records of one operation may be, nanoseconds: log events are written when
 /// the answer has arrived and their times are rounded to milliseconds.
 pub const CLOCK_SLACK_NS: i64 = 2_000_000_000;
 /// Longest chain of parents that is followed: a ring of hostile ids ends here.
 const DEPTH_MAX: usize = 256;
+/// Spans that may be open at a time before those that have ended are taken out.
+const OPEN_MAX: usize = 64;
+/// Open spans that are looked at to find the shortest that contains another.
+const OPENED_MAX: usize = 256;
+/// A log record may lie this far outside its frame, nanoseconds: its times are rounded.
+const LOG_EDGE_NS: i64 = 2_000_000;
+/// OTLP's number for a SERVER span.
+pub const SPAN_KIND_SERVER: i32 = 2;
 
 /// The observations of a component.
 #[derive(Debug)]
@@ -30,7 +39,7 @@ impl<'o> Index<'o> {
         sorted.sort_by(|a, b| {
             (a.start_ns, a.observation_id, a.arrived_ns).cmp(&(b.start_ns, b.observation_id, b.arrived_ns))
         });
-        let mut seen = std::collections::HashSet::with_capacity(sorted.len());
+        let mut seen = HashSet::with_capacity(sorted.len());
         sorted.retain(|observation| seen.insert(observation.observation_id));
         let mut spans = HashMap::new();
         for (position, observation) in sorted.iter().enumerate() {
@@ -43,9 +52,15 @@ impl<'o> Index<'o> {
             observations: sorted,
             spans,
         };
-        index.parents = (0..index.observations.len())
-            .map(|position| index.find_parent(position))
-            .collect();
+        let mut orphans: HashMap<TraceId, Vec<usize>> = HashMap::new();
+        for position in index.all() {
+            match index.reported_parent(position) {
+                Parent::Observed(parent) => index.parents[position] = Some(parent),
+                Parent::Unknown(trace_id) => orphans.entry(trace_id).or_default().push(position),
+                Parent::None => {}
+            }
+        }
+        index.adopt(&orphans);
         index
     }
 
@@ -84,67 +99,93 @@ impl<'o> Index<'o> {
 
     /// The observed spans above an observation, nearest first.
     pub fn ancestors(&self, position: usize) -> impl Iterator<Item = usize> + '_ {
-        let first = self.host_span(position).or_else(|| self.parents[position]);
-        std::iter::successors(first, |ancestor| self.parents[*ancestor]).take(DEPTH_MAX)
+        std::iter::successors(self.parents[position], |ancestor| self.parents[*ancestor]).take(DEPTH_MAX)
     }
 
-    /// True where an observation ran within a span: below it, or for lack of a chain, in its trace and time.
-    #[must_use]
-    pub fn is_within(&self, position: usize, frame: usize) -> bool {
-        if position == frame {
-            return false;
+    fn reported_parent(&self, position: usize) -> Parent {
+        if let Some(span) = self.host_span(position) {
+            return Parent::Observed(span);
         }
-        if self.ancestors(position).any(|ancestor| ancestor == frame) {
-            return true;
-        }
-        let (inner, outer) = (self.get(position), self.get(frame));
-        // A log or a chain with a gap: time decides, but never against a known chain to the root.
-        let chain_is_known = inner.span_kind.is_some() && self.root_is_observed(position);
-        !chain_is_known && inner.trace_id.is_some() && inner.trace_id == outer.trace_id && contains(outer, inner)
-    }
-
-    fn root_is_observed(&self, position: usize) -> bool {
-        let top = self.ancestors(position).last().unwrap_or(position);
-        self.get(top).parent_span_id.is_none()
-    }
-
-    fn find_parent(&self, position: usize) -> Option<usize> {
-        let observation = self.observations[position];
-        observation.span_kind?;
-        let trace_id = observation.trace_id?;
-        let parent_span_id = observation.parent_span_id?;
-        let parent = self.spans.get(&(trace_id, parent_span_id)).copied();
-        parent
-            .filter(|parent| *parent != position)
-            .or_else(|| self.find_adopter(position))
-    }
-
-    /// The shortest span of the trace that contains the observation and may: an agent run may contain
-    /// anything, a tool call only what an MCP request is made of.
-    fn find_adopter(&self, position: usize) -> Option<usize> {
-        let inner = self.observations[position];
-        let may_contain = |outer: &Observation| match outer.kind {
-            CallKind::Agent => true,
-            kind => {
-                kind == inner.kind
-                    && inner.kind.is_mcp()
-                    && outer.span_kind != Some(2)
-                    && outer.role == spanledger_model::Role::Leaf
-            }
+        let observation = self.get(position);
+        let Some(trace_id) = observation.trace_id else {
+            return Parent::None;
         };
-        self.observations
-            .iter()
-            .enumerate()
-            .filter(|(other, outer)| {
-                *other != position
-                    && outer.span_kind.is_some()
-                    && outer.trace_id == inner.trace_id
-                    && outer.duration_ns > inner.duration_ns
-                    && may_contain(outer)
-                    && contains(outer, inner)
-            })
-            .min_by_key(|(other, outer)| (outer.duration_ns, *other))
-            .map(|(other, _)| other)
+        if observation.span_kind.is_none() {
+            return Parent::Unknown(trace_id);
+        }
+        let Some(parent_span_id) = observation.parent_span_id else {
+            return Parent::None;
+        };
+        match self.spans.get(&(trace_id, parent_span_id)) {
+            Some(parent) if *parent != position => Parent::Observed(*parent),
+            _ => Parent::Unknown(trace_id),
+        }
+    }
+
+    /// Gives each orphan the shortest span of its trace that contains it and may, by a sweep over time.
+    fn adopt(&mut self, orphans: &HashMap<TraceId, Vec<usize>>) {
+        let mut adopters: HashMap<TraceId, Vec<usize>> = HashMap::new();
+        for position in self.all() {
+            let observation = self.get(position);
+            if let Some(trace_id) = observation.trace_id.filter(|id| orphans.contains_key(id))
+                && may_adopt(observation)
+            {
+                adopters.entry(trace_id).or_default().push(position);
+            }
+        }
+        for (trace_id, orphans) in orphans {
+            let Some(adopters) = adopters.get(trace_id) else {
+                continue;
+            };
+            // Both lists are in the order of their starts.
+            let mut waiting = adopters.iter().copied().peekable();
+            let mut open: BTreeSet<(i64, usize)> = BTreeSet::new();
+            let mut open_max = OPEN_MAX;
+            for orphan in orphans {
+                let inner = self.get(*orphan);
+                let reach = if inner.span_kind.is_none() { LOG_EDGE_NS } else { 0 };
+                while let Some(next) =
+                    waiting.next_if(|next| self.get(*next).start_ns <= inner.start_ns.saturating_add(reach))
+                {
+                    open.insert((self.get(next).duration_ns.unwrap_or(0), next));
+                }
+                if open.len() > open_max {
+                    open.retain(|(_, outer)| self.get(*outer).end_ns() >= inner.start_ns.saturating_sub(LOG_EDGE_NS));
+                    open_max = OPEN_MAX.max(2 * open.len());
+                }
+                let adopter = open.iter().take(OPENED_MAX).map(|(_, outer)| *outer).find(|outer| {
+                    let outer_span = self.get(*outer);
+                    *outer != *orphan
+                        && outer_span.start_ns <= inner.start_ns.saturating_add(reach)
+                        && outer_span.end_ns().saturating_add(reach) >= inner.end_ns()
+                        && outer_span.duration_ns > inner.duration_ns
+                        && may_contain(outer_span, inner)
+                });
+                self.parents[*orphan] = adopter;
+            }
+        }
+    }
+}
+
+enum Parent {
+    Observed(usize),
+    Unknown(TraceId),
+    None,
+}
+
+/// An agent run may contain anything, a tool call only what an MCP request is made of.
+fn may_adopt(outer: &Observation) -> bool {
+    outer.span_kind.is_some()
+        && (outer.kind == CallKind::Agent
+            || outer.kind.uses_a_model() && outer.role == Role::Rollup
+            || outer.kind.is_mcp() && outer.span_kind != Some(SPAN_KIND_SERVER) && outer.role == Role::Leaf)
+}
+
+fn may_contain(outer: &Observation, inner: &Observation) -> bool {
+    match outer.kind {
+        CallKind::Agent => true,
+        kind if kind.uses_a_model() => inner.kind == kind,
+        kind => inner.kind == kind && inner.span_kind.is_some(),
     }
 }
 
@@ -152,49 +193,8 @@ fn span_key(observation: &Observation) -> Option<(TraceId, SpanId)> {
     Some((observation.trace_id?, observation.span_id?))
 }
 
-fn contains(outer: &Observation, inner: &Observation) -> bool {
-    outer.start_ns <= inner.start_ns && inner.end_ns() <= outer.end_ns()
-}
-
 /// True where two records may be of one operation by their times.
 #[must_use]
 pub fn overlaps(a: &Observation, b: &Observation) -> bool {
     a.start_ns <= b.end_ns().saturating_add(CLOCK_SLACK_NS) && b.start_ns <= a.end_ns().saturating_add(CLOCK_SLACK_NS)
-}
-
-/// Disjoint sets of positions.
-#[derive(Debug)]
-pub struct Sets(Vec<usize>);
-
-impl Sets {
-    /// Each position by itself.
-    #[must_use]
-    pub fn new(count: usize) -> Self {
-        Self((0..count).collect())
-    }
-
-    /// The representative of a position's set.
-    pub fn find(&mut self, position: usize) -> usize {
-        let mut root = position;
-        while self.0[root] != root {
-            self.0[root] = self.0[self.0[root]];
-            root = self.0[root];
-        }
-        root
-    }
-
-    /// Joins two sets; the lower representative stays.
-    pub fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.find(a), self.find(b));
-        self.0[a.max(b)] = a.min(b);
-    }
-
-    /// The sets of the given positions, each in order, by their first member.
-    pub fn collect(&mut self, positions: impl Iterator<Item = usize>) -> Vec<Vec<usize>> {
-        let mut sets: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
-        for position in positions {
-            sets.entry(self.find(position)).or_default().push(position);
-        }
-        sets.into_values().collect()
-    }
 }

@@ -4,127 +4,80 @@
 //! wins. A dimension that no record of the call gives is inherited: from the spans above it, then from its
 //! trace where the whole trace agrees on one value.
 
-use std::collections::HashMap;
-
 use spanledger_model::call::{Dimensions, McpFields, ModelFields, Sizes};
 use spanledger_model::ids::hash_parts;
-use spanledger_model::{Call, CallId, CallKind, FemtoUsd, Observation, Role, Source, Status, TraceId, Usage};
+use spanledger_model::{Call, CallId, CallKind, FemtoUsd, Hop, Observation, Role, Source, Status, Usage};
 
-use super::Group;
-use super::index::Index;
+use super::context::Context;
+use super::coverage::{is_counter, models};
+use super::index::{Index, SPAN_KIND_SERVER};
+use super::inherit::{Get, INHERITED, Inheritance, Set};
+use super::mcp_calls::is_server_side;
+use super::names::{is_hashed, names_agree, without_server};
+use super::rules::Rule;
+use super::{Group, Repeat};
 
-/// OTLP's number for a SERVER span.
-const SPAN_KIND_SERVER: i32 = 2;
+/// The dialect of records that follow no known convention.
+const GUESSED: &str = "guessed";
 
-type Get = fn(&Dimensions) -> &Option<String>;
-type Set = fn(&mut Dimensions) -> &mut Option<String>;
-
-/// Dimensions that are inherited. Service and environment belong to the record's own process.
-const INHERITED: [(Get, Set); 7] = [
-    (|dimensions| &dimensions.team, |dimensions| &mut dimensions.team),
-    (|dimensions| &dimensions.project, |dimensions| &mut dimensions.project),
-    (|dimensions| &dimensions.user_id, |dimensions| &mut dimensions.user_id),
-    (|dimensions| &dimensions.agent, |dimensions| &mut dimensions.agent),
-    (|dimensions| &dimensions.client, |dimensions| &mut dimensions.client),
-    (
-        |dimensions| &dimensions.session_id,
-        |dimensions| &mut dimensions.session_id,
-    ),
-    (|dimensions| &dimensions.api_key, |dimensions| &mut dimensions.api_key),
+/// All dimensions, by name.
+pub(crate) const ALL_DIMENSIONS: [(&str, Get, Set); 9] = [
+    ("service", |of| &of.service, |of| &mut of.service),
+    ("environment", |of| &of.environment, |of| &mut of.environment),
+    INHERITED[0],
+    INHERITED[1],
+    INHERITED[2],
+    INHERITED[3],
+    INHERITED[4],
+    INHERITED[5],
+    INHERITED[6],
 ];
 
-/// What whole traces agree on.
-#[derive(Debug, Default)]
-pub(crate) struct Inheritance(HashMap<TraceId, [Agreement; INHERITED.len()]>);
-
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-enum Agreement {
-    #[default]
-    Unsaid,
-    On(String),
-    Split,
-}
-
-impl Inheritance {
-    pub(crate) fn new(index: &Index<'_>) -> Self {
-        let mut traces: HashMap<TraceId, [Agreement; INHERITED.len()]> = HashMap::new();
-        for observation in index.all().map(|position| index.get(position)) {
-            let Some(trace_id) = observation.trace_id else { continue };
-            let agreements = traces.entry(trace_id).or_default();
-            for ((get, _), agreement) in INHERITED.iter().zip(agreements) {
-                let Some(value) = get(&observation.dimensions) else {
-                    continue;
-                };
-                *agreement = match std::mem::take(agreement) {
-                    Agreement::Unsaid => Agreement::On(value.clone()),
-                    Agreement::On(agreed) if agreed == *value => Agreement::On(agreed),
-                    _ => Agreement::Split,
-                };
-            }
-        }
-        Self(traces)
-    }
-
-    fn fill(&self, index: &Index<'_>, members: &[usize], dimensions: &mut Dimensions) {
-        for (slot, (get, set)) in INHERITED.iter().enumerate() {
-            if get(dimensions).is_some() {
-                continue;
-            }
-            let from_above = || {
-                members.iter().find_map(|member| {
-                    index
-                        .ancestors(*member)
-                        .find_map(|ancestor| get(&index.get(ancestor).dimensions).clone())
-                })
-            };
-            let from_trace = || {
-                members
-                    .iter()
-                    .find_map(|member| match self.0.get(&index.get(*member).trace_id?)?.get(slot)? {
-                        Agreement::On(value) => Some(value.clone()),
-                        _ => None,
-                    })
-            };
-            *set(dimensions) = from_above().or_else(from_trace);
-        }
-    }
-}
-
 /// Builds the call of a group; `None` for an empty one.
-pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance) -> Option<Call> {
+pub(crate) fn build(
+    index: &Index<'_>,
+    group: &Group,
+    inheritance: &Inheritance<'_>,
+    context: &Context,
+) -> Option<Call> {
     let ranked = ranked(index, group);
     let anchor = *ranked.first()?;
     let outer = index.get(anchor);
     let records: Vec<&Observation> = ranked.iter().map(|member| index.get(*member)).collect();
     let mut dimensions = Dimensions::default();
-    for (get, set) in ALL_DIMENSIONS {
+    for (_, get, set) in ALL_DIMENSIONS {
         *set(&mut dimensions) = records.iter().find_map(|record| get(&record.dimensions).clone());
     }
     inheritance.fill(index, &ranked, &mut dimensions);
-    let status = records.iter().map(|record| record.status).max().unwrap_or_default();
+    let status = status(index, group, &ranked);
     let mut observation_ids: Vec<_> = records.iter().map(|record| record.observation_id).collect();
     observation_ids.sort_unstable();
     let mut dialects: Vec<&str> = records.iter().map(|record| record.dialect.as_str()).collect();
     dialects.sort_unstable();
     dialects.dedup();
-    let is_counter = matches!(outer.role, Role::CounterDelta | Role::CounterCumulative);
-    let usage = usage(group, &records);
+    let (mcp, is_resolved) = mcp(group.kind, outer, &records, context);
+    let mut rules = rules_of(group);
+    rules.extend(is_resolved.then_some(Rule::NameDirectory));
+    rules.extend(
+        records
+            .iter()
+            .any(|record| record.dialect == GUESSED)
+            .then_some(Rule::NameGuess),
+    );
+    rules.sort_unstable_by_key(|rule| rule.as_str());
+    rules.dedup();
     let span = records.iter().find(|record| record.span_kind.is_some()).copied();
     Some(Call {
         tenant: outer.tenant.clone(),
-        call_id: CallId(hash_parts(&[
-            b"call",
-            group.kind.as_str().as_bytes(),
-            outer.observation_id.as_bytes(),
-        ])),
+        call_id: call_id(group, outer),
         kind: group.kind,
         operation: records.iter().find_map(|record| record.operation.clone()),
         start_ns: outer.start_ns,
         duration_ns: outer.duration_ns,
         dialects: dialects.join(","),
         observation_ids,
-        rules: String::new(),
-        confidence: Default::default(),
+        confidence: rules.iter().map(|rule| rule.confidence()).max().unwrap_or_default(),
+        rules: rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(","),
         hops: hops(&records),
         status,
         error_type: (status == Status::Error)
@@ -136,13 +89,13 @@ pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance)
             .or_else(|| records.iter().find_map(|record| record.trace_id)),
         span_id: span.map_or(outer.span_id, |span| span.span_id),
         parent_span_id: span.and_then(|span| span.parent_span_id),
-        mcp: mcp(group.kind, &records),
-        model: if group.kind.uses_a_model() || is_counter {
+        mcp,
+        model: if group.kind.uses_a_model() || is_counter(outer) {
             model(&records)
         } else {
             ModelFields::default()
         },
-        usage,
+        usage: usage(group, &records),
         sizes: sizes(&records),
         reported_cost: group.keeps_usage.then(|| reported_cost(&records)).flatten(),
         own_cost: None,
@@ -150,46 +103,101 @@ pub(crate) fn build(index: &Index<'_>, group: &Group, inheritance: &Inheritance)
     })
 }
 
-const ALL_DIMENSIONS: [(Get, Set); 9] = [
-    (|dimensions| &dimensions.service, |dimensions| &mut dimensions.service),
-    (
-        |dimensions| &dimensions.environment,
-        |dimensions| &mut dimensions.environment,
-    ),
-    INHERITED[0],
-    INHERITED[1],
-    INHERITED[2],
-    INHERITED[3],
-    INHERITED[4],
-    INHERITED[5],
-    INHERITED[6],
-];
-
-/// The members of a group, the one that stands for the call first: for a model call the span with the most
-/// detailed counts, for an MCP call the outermost hop, which is whose time its caller waited.
-fn ranked(index: &Index<'_>, group: &Group) -> Vec<usize> {
-    let mut members = group.members.clone();
-    members.sort_by_key(|member| {
-        let record = index.get(*member);
-        let has_no_span = record.span_kind.is_none();
-        let is_detail = record.role == Role::Detail;
-        let detail = std::cmp::Reverse(if group.kind.uses_a_model() {
-            record.usage.detail()
-        } else {
-            0
-        });
-        let duration = std::cmp::Reverse(record.duration_ns.unwrap_or(0));
-        (
-            is_detail,
-            has_no_span,
-            detail,
-            duration,
-            record.start_ns,
-            record.observation_id,
-        )
-    });
-    members
+/// Rules that made the call what it is. That a counter repeats it is left to [`super::explain`]: it says
+/// nothing about the call, and would change its row with each export.
+fn rules_of(group: &Group) -> Vec<Rule> {
+    let is_told = |left_out: &&Repeat| left_out.rule == Rule::RollupParent;
+    group
+        .edges
+        .iter()
+        .map(|(_, _, rule)| *rule)
+        .chain(group.own_rule)
+        .chain(group.left_out.iter().filter(is_told).map(|left_out| left_out.rule))
+        .collect()
 }
+
+/// A call is known by the record that stands for it; one of a cumulative counter by its cell and start, for
+/// its record changes with each export.
+fn call_id(group: &Group, outer: &Observation) -> CallId {
+    let kind = group.kind.as_str().as_bytes();
+    if group.own_rule == Some(Rule::CounterCumulative) {
+        let model = models(outer).into_iter().next();
+        let of = |text: Option<&str>| text.unwrap_or_default().as_bytes().to_vec();
+        return CallId(hash_parts(&[
+            b"counter",
+            outer.tenant.as_str().as_bytes(),
+            kind,
+            &of(outer.dimensions.service.as_deref()),
+            &of(outer.dimensions.session_id.as_deref()),
+            &of(model.as_deref()),
+            &outer.start_ns.to_le_bytes(),
+        ]));
+    }
+    CallId(hash_parts(&[b"call", kind, outer.observation_id.as_bytes()]))
+}
+
+/// The worst of the chain: a gateway often calls a failed result fine. An attempt that was retried is no
+/// failure of the call.
+fn status(index: &Index<'_>, group: &Group, ranked: &[usize]) -> Status {
+    ranked
+        .iter()
+        .filter(|member| !group.is_failed_attempt(**member))
+        .map(|member| index.get(*member).status)
+        .max()
+        .unwrap_or_default()
+}
+
+fn is_gateway(record: &Observation) -> bool {
+    record.hop == Some(Hop::Gateway) || record.span_kind == Some(SPAN_KIND_SERVER)
+}
+
+/// The members of a group, the one that stands for the call first: for a model call the host's span with the
+/// most detailed counts, for an MCP call the outermost hop, which is whose time its caller waited.
+pub(crate) fn ranked(index: &Index<'_>, group: &Group) -> Vec<usize> {
+    let mut members: Vec<_> = group
+        .members
+        .iter()
+        .map(|member| (rank(index, group, *member), *member))
+        .collect();
+    members.sort();
+    members.into_iter().map(|(_, member)| member).collect()
+}
+
+/// Ranks a member: what stands for the call has the lowest.
+fn rank(index: &Index<'_>, group: &Group, member: usize) -> impl Ord + use<> {
+    let record = index.get(member);
+    let uses_a_model = group.kind.uses_a_model();
+    let is_aside = record.role == Role::Correction || group.is_failed_attempt(member);
+    let is_further = if uses_a_model { is_gateway(record) } else { false };
+    let depth = if uses_a_model || group.members.len() > RANKED_MAX {
+        0
+    } else {
+        index
+            .ancestors(member)
+            .filter(|above| group.members.contains(above))
+            .count()
+    };
+    let detail = std::cmp::Reverse(if uses_a_model { record.usage.detail() } else { 0 });
+    (
+        is_aside,
+        is_further,
+        record.role == Role::Detail,
+        record.span_kind.is_none(),
+        (depth, !uses_a_model && is_server_side(record)),
+        detail,
+        // Of the points of a counter the earliest start is the call's.
+        std::cmp::Reverse(if is_counter(record) {
+            0
+        } else {
+            record.duration_ns.unwrap_or(0)
+        }),
+        record.start_ns,
+        record.observation_id,
+    )
+}
+
+/// Members among which ancestry is looked at; larger calls are hostile.
+const RANKED_MAX: usize = 256;
 
 /// Spans the call went through, evidence beside them (an execution, a delegation) not counted.
 fn hops(records: &[&Observation]) -> i32 {
@@ -199,28 +207,51 @@ fn hops(records: &[&Observation]) -> i32 {
     i32::try_from(spans.count().max(1)).unwrap_or(i32::MAX)
 }
 
-/// Tokens: those of the most detailed record, its gaps filled from the others. The points of a counter are
-/// summed instead, for each carries one kind of token.
+/// Tokens: those of the newest correction, else of the most detailed record (an event's before a span's), gaps
+/// filled from the others. The points of a counter are summed instead, for each carries one kind of token.
 fn usage(group: &Group, records: &[&Observation]) -> Usage {
     if !group.keeps_usage {
         return Usage::default();
     }
     if records.iter().any(|record| record.source == Source::Metric) {
-        return records
+        let sum = records
             .iter()
             .fold(Usage::default(), |sum, record| add(&sum, &record.usage));
+        return inclusive(sum);
     }
     let mut detailed: Vec<&&Observation> = records.iter().collect();
     detailed.sort_by_key(|record| {
+        let is_correction = record.role == Role::Correction && !record.usage.is_empty();
         (
+            !is_correction,
+            std::cmp::Reverse(if is_correction { newness(record) } else { (0, 0) }),
             !record.usage.is_chargeable(),
             std::cmp::Reverse(record.usage.detail()),
+            is_gateway(record),
+            record.source != Source::Log,
             record.observation_id,
         )
     });
     detailed
         .iter()
         .fold(Usage::default(), |usage, record| fill(&usage, &record.usage))
+}
+
+/// When a correction was made: by its own time, then by its arrival.
+fn newness(record: &Observation) -> (i64, i64) {
+    (record.end_ns(), record.arrived_ns)
+}
+
+/// More cached tokens than input prove that the counters leave them out of it.
+fn inclusive(mut sum: Usage) -> Usage {
+    let cached = sum
+        .cache_read
+        .unwrap_or(0)
+        .saturating_add(sum.cache_write().unwrap_or(0));
+    if let Some(input) = sum.input.filter(|input| *input < cached) {
+        sum.input = Some(input.saturating_add(cached));
+    }
+    sum
 }
 
 /// Fills gaps, but takes a cache write whole or not at all: a split and an unsplit count do not mix.
@@ -252,38 +283,59 @@ fn add(a: &Usage, b: &Usage) -> Usage {
     }
 }
 
-/// Cost: of counters the sum, else what the event says before what a span says: it is the emitter's bill.
+/// Cost: of counters the sum; else the newest correction's; else what the host's event says, then its span,
+/// then the gateway: it is the emitter's bill. A correction of the tokens alone makes an older bill void.
 fn reported_cost(records: &[&Observation]) -> Option<FemtoUsd> {
     if records.iter().any(|record| record.source == Source::Metric) {
         let costs: Vec<FemtoUsd> = records.iter().filter_map(|record| record.reported_cost).collect();
         return (!costs.is_empty()).then(|| costs.into_iter().sum());
     }
-    let of = |source: Source| records.iter().filter(move |record| record.source == source);
-    of(Source::Log)
-        .chain(of(Source::Span))
-        .find_map(|record| record.reported_cost)
+    let corrections = || records.iter().filter(|record| record.role == Role::Correction);
+    let of_cost = corrections()
+        .filter(|record| record.reported_cost.is_some())
+        .max_by_key(|record| newness(record));
+    let of_usage = corrections()
+        .filter(|record| !record.usage.is_empty())
+        .max_by_key(|record| newness(record));
+    match (of_cost, of_usage) {
+        (Some(cost), Some(usage)) if newness(usage) > newness(cost) => return None,
+        (Some(cost), _) => return cost.reported_cost,
+        (None, Some(_)) => return None,
+        (None, None) => {}
+    }
+    let mut reporting: Vec<&&Observation> = records.iter().filter(|record| record.reported_cost.is_some()).collect();
+    reporting.sort_by_key(|record| (is_gateway(record), record.source != Source::Log));
+    reporting.first().and_then(|record| record.reported_cost)
 }
 
-/// MCP fields: names from the innermost server, which is where the tool is; the rest from whoever has it.
-fn mcp(kind: CallKind, records: &[&Observation]) -> McpFields {
+/// MCP fields: names from the innermost server, which is where the tool is, in clear where any record has
+/// them so; the rest from whoever has it. True where the names came from the directory.
+fn mcp(kind: CallKind, outer: &Observation, records: &[&Observation], context: &Context) -> (McpFields, bool) {
     if !kind.is_mcp() {
         let with_prompt = records.iter().find(|record| record.mcp.prompt.is_some());
-        return with_prompt.map_or_else(McpFields::default, |record| McpFields {
+        let fields = with_prompt.map_or_else(McpFields::default, |record| McpFields {
             prompt: record.mcp.prompt.clone(),
             prompt_version: record.mcp.prompt_version.clone(),
             ..McpFields::default()
         });
+        return (fields, false);
     }
     let innermost = records
         .iter()
-        .filter(|record| record.span_kind == Some(SPAN_KIND_SERVER) && record.mcp.server.is_some())
+        .filter(|record| is_server_side(record) && record.mcp.server.is_some())
         .min_by_key(|record| (record.duration_ns, record.observation_id));
     let mut by_trust: Vec<&Observation> = innermost.into_iter().copied().collect();
     by_trust.extend(records.iter().copied());
     let first = |get: fn(&McpFields) -> &Option<String>| by_trust.iter().find_map(|record| get(&record.mcp).clone());
-    McpFields {
-        server: first(|mcp| &mcp.server),
-        tool: first(|mcp| &mcp.tool),
+    let names = |get: fn(&McpFields) -> &Option<String>| -> Vec<&str> {
+        by_trust
+            .iter()
+            .filter_map(|record| get(&record.mcp).as_deref())
+            .collect()
+    };
+    let mut fields = McpFields {
+        server: clearest(&names(|mcp| &mcp.server)).map(str::to_owned),
+        tool: bare_tool(innermost.is_some(), &names(|mcp| &mcp.tool)).map(str::to_owned),
         prompt: first(|mcp| &mcp.prompt),
         prompt_version: first(|mcp| &mcp.prompt_version),
         // The address as the caller knows it; a gateway's inner one differs.
@@ -292,7 +344,36 @@ fn mcp(kind: CallKind, records: &[&Observation]) -> McpFields {
         mcp_protocol_version: first(|mcp| &mcp.mcp_protocol_version),
         transport: first(|mcp| &mcp.transport),
         request_id: records.iter().find_map(|record| record.mcp.request_id.clone()),
+    };
+    let resolved = context.names.resolve(outer.tenant.as_str(), outer.start_ns, &fields);
+    let is_resolved = kind == CallKind::Tool && resolved.is_some();
+    if let Some((server, tool)) = resolved.filter(|_| is_resolved) {
+        (fields.server, fields.tool) = (Some(server.to_owned()), Some(tool.to_owned()));
+    } else if let (Some(server), Some(tool)) = (&fields.server, &fields.tool) {
+        fields.tool = Some(without_server(server, tool).to_owned());
     }
+    (fields, is_resolved)
+}
+
+/// The first name in clear, else the first.
+fn clearest<'n>(names: &[&'n str]) -> Option<&'n str> {
+    names
+        .iter()
+        .find(|name| !is_hashed(name))
+        .or_else(|| names.first())
+        .copied()
+}
+
+/// The tool's name: the innermost server's; else the shortest spelling in clear, which has the fewest prefixes.
+fn bare_tool<'n>(is_servers: bool, names: &[&'n str]) -> Option<&'n str> {
+    let first = clearest(names)?;
+    if is_servers {
+        return Some(first);
+    }
+    let same = names
+        .iter()
+        .filter(|name| !is_hashed(name) && names_agree(Some(name), Some(first)));
+    same.min_by_key(|name| name.len()).copied().or(Some(first))
 }
 
 fn model(records: &[&Observation]) -> ModelFields {

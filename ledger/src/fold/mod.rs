@@ -1,30 +1,50 @@
 //! Folding: from the observations of a component to logical calls. One operation, one call.
 //!
 //! A component is a set of observations that may speak of the same operations: they share a trace, a
-//! session or a response id (see [`crate::settle`]). Folding is a pure function of that set: the order of
-//! arrival, repeats and restarts cannot change its result. Every rule against double counting has its place
-//! here and its name in the documentation (docs/counting.md):
+//! session or a response id (see [`crate::settle`]). Folding is a pure function of that set, and of what
+//! [`Context`] knows beyond it: the order of arrival, repeats and restarts cannot change its result. Every
+//! rule against double counting has its place here, its name in [`rules`] and its page in the documentation
+//! (docs/counting.md):
 //!
-//! | module | rules |
+//! | module | what it decides |
 //! |---|---|
 //! | [`index`] | repeats of a record; who is whose parent |
-//! | [`model_calls`] | one call in several signals; two instrumentations; roll-up parents; failed attempts |
-//! | [`counters`] | counters beside events; delta and cumulative |
-//! | [`mcp_calls`] | hops of one MCP call |
-//! | [`merge`] | which observation a field is taken from; inherited dimensions |
+//! | [`model_calls`] | one call in several signals; two instrumentations; gateway and client; failed attempts |
+//! | [`rollups`] | frames that repeat their descendants |
+//! | [`corrections`] | later settlements of a call |
+//! | [`counters`], [`coverage`] | counters beside events; delta and cumulative; metrics that repeat each other |
+//! | [`mcp_calls`], [`names`] | hops of one MCP call; one tool in many spellings |
+//! | [`merge`], [`inherit`] | which observation a field is taken from; inherited dimensions |
+//! | [`explain`], [`hops`] | the same, told to people: record by record, hop by hop |
 //!
 //! It knows no prices: costs are filled in by [`crate::charge`].
 
-pub mod counters;
+pub mod context;
+mod corrections;
+mod counters;
+pub mod coverage;
+pub mod explain;
+pub mod hops;
 pub mod index;
+mod inherit;
+mod joins;
 pub mod mcp_calls;
-pub mod merge;
+mod merge;
 pub mod model_calls;
+pub mod names;
+mod rollups;
+pub mod rules;
 
-use spanledger_model::{Call, CallKind, Observation, Role};
+use spanledger_model::{Call, CallKind, Observation};
+
+pub use context::Context;
+pub use explain::{Explained, FieldSource, LeftOut, Member, explain, explain_in};
+pub use hops::{HopTiming, hops_of};
+pub use rules::Rule;
 
 use index::Index;
-use merge::Inheritance;
+use inherit::Inheritance;
+use joins::Edge;
 
 /// What a component folds to.
 #[derive(Debug, Default)]
@@ -40,24 +60,56 @@ pub struct Folded {
 pub(crate) struct Group {
     pub kind: CallKind,
     pub members: Vec<usize>,
+    /// The joins that hold the members together.
+    pub edges: Vec<Edge>,
+    /// The rule by which the group is a call at all, where it is not simply one.
+    pub own_rule: Option<Rule>,
+    /// Records that repeat this call.
+    pub left_out: Vec<Repeat>,
     /// False where the group repeats the usage of others: it is a call, but not one that is charged.
     pub keeps_usage: bool,
 }
 
-/// Folds the observations of one component.
+/// A record that repeats a call, and why it is not counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repeat {
+    pub position: usize,
+    pub rule: Rule,
+}
+
+impl Group {
+    pub(crate) fn new(kind: CallKind, members: Vec<usize>, edges: Vec<Edge>) -> Self {
+        Self {
+            kind,
+            members,
+            edges,
+            own_rule: None,
+            left_out: Vec::new(),
+            keeps_usage: true,
+        }
+    }
+
+    /// True for an attempt that failed before the call succeeded.
+    pub(crate) fn is_failed_attempt(&self, member: usize) -> bool {
+        let attempts = |edge: &&Edge| edge.2 == Rule::FailedAttempt;
+        self.edges
+            .iter()
+            .filter(attempts)
+            .any(|(_, attempt, _)| *attempt == member)
+    }
+}
+
+/// Folds the observations of one component, which is all there is.
 #[must_use]
 pub fn fold(observations: &[Observation]) -> Folded {
+    fold_in(observations, &Context::of(observations))
+}
+
+/// Folds the observations of one component among others.
+#[must_use]
+pub fn fold_in(observations: &[Observation], context: &Context) -> Folded {
     let index = Index::new(observations);
-    let mut groups = model_calls::group(&index);
-    groups.extend(counters::group(&index, &groups));
-    groups.extend(mcp_calls::group(&index));
-    groups.extend(agent_runs(&index, &groups));
-    let inheritance = Inheritance::new(&index);
-    let mut built: Vec<(Call, Group)> = groups
-        .into_iter()
-        .filter_map(|group| merge::build(&index, &group, &inheritance).map(|call| (call, group)))
-        .collect();
-    built.sort_by_key(|(call, _)| (call.start_ns, call.call_id));
+    let built = build(&index, context);
     let parents = parents(&index, &built);
     Folded {
         calls: built.into_iter().map(|(call, _)| call).collect(),
@@ -65,49 +117,20 @@ pub fn fold(observations: &[Observation]) -> Folded {
     }
 }
 
-/// Agent runs: a frame around calls. Usage it repeats is dropped; usage that no descendant reports is the
-/// only record there is of calls the host left out, and is charged as one.
-fn agent_runs(index: &Index<'_>, groups: &[Group]) -> Vec<Group> {
-    let mut charged = vec![false; index.len()];
-    for group in groups
-        .iter()
-        .filter(|group| group.kind.uses_a_model() && group.keeps_usage)
-    {
-        let has_usage = group
-            .members
-            .iter()
-            .any(|member| index.get(*member).usage.is_chargeable());
-        for member in group.members.iter().filter(|_| has_usage) {
-            charged[*member] = true;
-        }
-    }
-    let mut runs = Vec::new();
-    for frame in index.all().filter(|frame| index.get(*frame).kind == CallKind::Agent) {
-        let observation = index.get(frame);
-        if observation.role == Role::Detail {
-            continue;
-        }
-        let is_lone = observation.usage.is_chargeable()
-            && !index.all().any(|other| charged[other] && index.is_within(other, frame))
-            && !frames_below_report(index, frame);
-        let kind = if is_lone { CallKind::Llm } else { CallKind::Agent };
-        runs.push(Group {
-            kind,
-            members: vec![frame],
-            keeps_usage: is_lone,
-        });
-    }
-    runs
-}
-
-/// True where a nested frame reports usage too: the innermost one is charged.
-fn frames_below_report(index: &Index<'_>, frame: usize) -> bool {
-    index.all().any(|other| {
-        other != frame
-            && index.get(other).kind == CallKind::Agent
-            && index.get(other).usage.is_chargeable()
-            && index.is_within(other, frame)
-    })
+/// The calls by start, each with the group it was built from.
+pub(crate) fn build(index: &Index<'_>, context: &Context) -> Vec<(Call, Group)> {
+    let inheritance = Inheritance::new(index);
+    let mut groups = model_calls::group(index, &inheritance);
+    corrections::apply(index, &inheritance, &mut groups);
+    rollups::add(index, &inheritance, &mut groups);
+    counters::add(index, &context.coverage, &mut groups);
+    groups.extend(mcp_calls::group(index, &inheritance));
+    let mut built: Vec<(Call, Group)> = groups
+        .into_iter()
+        .filter_map(|group| merge::build(index, &group, &inheritance, context).map(|call| (call, group)))
+        .collect();
+    built.sort_by_key(|(call, _)| (call.start_ns, call.call_id));
+    built
 }
 
 /// The call each call ran within: that of the nearest ancestor span of its anchor in another call.
@@ -120,9 +143,8 @@ fn parents(index: &Index<'_>, built: &[(Call, Group)]) -> Vec<Option<usize>> {
     }
     let parent_of = |position: usize, group: &Group| {
         group.members.iter().find_map(|member| {
-            let of_log = index.host_span(*member).into_iter();
-            let candidates = of_log.chain(index.ancestors(*member));
-            candidates
+            index
+                .ancestors(*member)
                 .filter_map(|ancestor| owner[ancestor])
                 .find(|other| *other != position)
         })
@@ -138,12 +160,15 @@ fn parents(index: &Index<'_>, built: &[(Call, Group)]) -> Vec<Option<usize>> {
 
 /// Hostile or broken parent ids may form a ring; a total must not run around it.
 fn break_cycles(parents: &mut [Option<usize>]) {
+    // Each position is walked over once: 0 for unseen, else the walk that saw it.
+    let mut seen_by = vec![0; parents.len()];
     for start in 0..parents.len() {
-        let mut steps = 0;
+        let walk = start + 1;
         let mut current = start;
-        while let Some(next) = parents[current] {
-            steps += 1;
-            if next == start || steps > parents.len() {
+        while seen_by[current] == 0 {
+            seen_by[current] = walk;
+            let Some(next) = parents[current] else { break };
+            if seen_by[next] == walk {
                 parents[current] = None;
                 break;
             }

@@ -1,46 +1,74 @@
 //! Model calls: which records are of one call, and which only repeat others.
 //!
-//! Rules, each with its test: *one call in several signals* and *two instrumentations with a response id*
-//! (same id, compatible model, overlapping time: ids alone are reused in the wild); *two instrumentations
-//! without one* (same trace, equal counts, overlapping time, parent and child or siblings of different
-//! scopes); *an event of a span* (a log record within the span of the call); *a parent that repeats or
-//! replaces its children* (never charged beside them).
+//! Each join is under its rule ([`super::rules`]): by *response id* (with compatible model and overlapping
+//! time: ids alone are reused in the wild); *event of a span*; *equal counts* of two instrumentations in one
+//! trace; *session events*, paired one to one with the records of the other signals by counts and end;
+//! *gateway and client*; *nested spans* and *failed attempts* below a call. A span over several reporting
+//! calls only repeats them and is left out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use spanledger_model::{CallKind, Observation, Role, Source};
+use spanledger_model::{CallKind, Hop, Observation, Role, Source, Status};
 
-use super::Group;
-use super::index::{Index, Sets, overlaps};
+use super::index::{CLOCK_SLACK_NS, Index, SPAN_KIND_SERVER, overlaps};
+use super::inherit::Inheritance;
+use super::joins::Joins;
+use super::mcp_calls::{SKEW_NS, is_within};
+use super::rules::Rule;
+use super::{Group, Repeat};
+
+/// Records of like counts that one record is compared with, nearest in time first.
+const NEIGHBOURS_MAX: usize = 32;
 
 /// Groups the model calls of a component.
-pub(crate) fn group(index: &Index<'_>) -> Vec<Group> {
+pub(crate) fn group(index: &Index<'_>, inheritance: &Inheritance<'_>) -> Vec<Group> {
     let leaves: Vec<usize> = index.all().filter(|leaf| is_leaf(index.get(*leaf))).collect();
-    let mut sets = Sets::new(index.len());
-    join_by_response_id(index, &leaves, &mut sets);
-    join_events_to_spans(index, &leaves, &mut sets);
-    join_by_equal_counts(index, &leaves, &mut sets);
-    let demoted = join_or_demote_parents(index, &leaves, &mut sets);
-    sets.collect(leaves.into_iter().filter(|leaf| !demoted.contains(leaf)))
+    let mut joins = Joins::new(index.len());
+    join_by_response_id(index, &leaves, &mut joins);
+    join_events_to_spans(index, &leaves, &mut joins);
+    join_by_equal_counts(index, &leaves, &mut joins);
+    join_session_events(index, &leaves, inheritance, &mut joins);
+    join_gateways(index, &leaves, &mut joins);
+    let demoted = join_or_demote_parents(index, &leaves, &mut joins);
+    let mut groups: Vec<Group> = joins
+        .parts(leaves.into_iter().filter(|leaf| !demoted.contains_key(leaf)))
         .into_iter()
-        .map(|members| {
+        .map(|(members, edges)| {
             let is_llm = members.iter().any(|member| index.get(*member).kind == CallKind::Llm);
             let kind = if is_llm { CallKind::Llm } else { CallKind::Embedding };
-            Group {
-                kind,
-                members,
-                keeps_usage: true,
-            }
+            Group::new(kind, members, edges)
         })
-        .collect()
+        .collect();
+    note_demoted(&mut groups, &demoted);
+    groups
 }
 
-fn is_leaf(observation: &Observation) -> bool {
+fn note_demoted(groups: &mut [Group], demoted: &BTreeMap<usize, usize>) {
+    let by_child: HashMap<usize, usize> = demoted.iter().map(|(parent, child)| (*child, *parent)).collect();
+    for group in groups {
+        let over: Vec<usize> = group
+            .members
+            .iter()
+            .filter_map(|member| by_child.get(member).copied())
+            .collect();
+        group.left_out.extend(over.into_iter().map(|position| Repeat {
+            position,
+            rule: Rule::RollupParent,
+        }));
+    }
+}
+
+/// True for a record that is a model call.
+pub(crate) fn is_leaf(observation: &Observation) -> bool {
     observation.kind.uses_a_model() && observation.role == Role::Leaf
 }
 
-fn join_by_response_id(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) {
-    let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
+fn is_gateway(observation: &Observation) -> bool {
+    observation.hop == Some(Hop::Gateway) || observation.span_kind == Some(SPAN_KIND_SERVER)
+}
+
+fn join_by_response_id(index: &Index<'_>, leaves: &[usize], joins: &mut Joins) {
+    let mut by_id: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for leaf in leaves {
         if let Some(id) = index.get(*leaf).model.response_id.as_deref() {
             by_id.entry(id).or_default().push(*leaf);
@@ -48,10 +76,10 @@ fn join_by_response_id(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) {
     }
     for members in by_id.values() {
         for (position, a) in members.iter().enumerate() {
-            for b in &members[position + 1..] {
+            for b in members[position + 1..].iter().take(NEIGHBOURS_MAX) {
                 let (first, second) = (index.get(*a), index.get(*b));
-                if overlaps(first, second) && models_agree(first, second) {
-                    sets.join(*a, *b);
+                if overlaps(first, second) && (models_agree(first, second) || counts_agree(first, second)) {
+                    joins.join(*a, *b, Rule::ResponseId);
                 }
             }
         }
@@ -59,16 +87,27 @@ fn join_by_response_id(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) {
 }
 
 /// A log event of the conventions names the span of its call.
-fn join_events_to_spans(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) {
+fn join_events_to_spans(index: &Index<'_>, leaves: &[usize], joins: &mut Joins) {
     for leaf in leaves.iter().filter(|leaf| index.get(**leaf).source == Source::Log) {
-        if let Some(span) = index.host_span(*leaf).filter(|span| is_leaf(index.get(*span))) {
-            sets.join(*leaf, span);
+        let Some(span) = index.host_span(*leaf).filter(|span| is_leaf(index.get(*span))) else {
+            continue;
+        };
+        let (event, call) = (index.get(*leaf), index.get(span));
+        let is_an_attempt = event.status == Status::Error && !event.usage.is_chargeable();
+        let tells_another = event.usage.input.is_some() && call.usage.input.is_some() && !counts_agree(event, call);
+        if !tells_another {
+            let rule = if is_an_attempt && call.status != Status::Error {
+                Rule::FailedAttempt
+            } else {
+                Rule::EventOfSpan
+            };
+            joins.join(span, *leaf, rule);
         }
     }
 }
 
-fn join_by_equal_counts(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) {
-    let mut by_counts: HashMap<_, Vec<usize>> = HashMap::new();
+fn join_by_equal_counts(index: &Index<'_>, leaves: &[usize], joins: &mut Joins) {
+    let mut by_counts: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for leaf in leaves {
         let observation = index.get(*leaf);
         if let (Some(trace), Some(input), Some(output)) =
@@ -77,46 +116,197 @@ fn join_by_equal_counts(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) {
             by_counts.entry((trace, input, output)).or_default().push(*leaf);
         }
     }
+    let (mut nested, mut siblings) = (Vec::new(), Vec::new());
     for members in by_counts.values() {
         for (position, a) in members.iter().enumerate() {
-            for b in &members[position + 1..] {
-                if are_two_instrumentations(index, *a, *b) {
-                    sets.join(*a, *b);
+            for b in members[position + 1..].iter().take(NEIGHBOURS_MAX) {
+                match instrumentations(index, *a, *b) {
+                    Some(Nearness::Nested) => nested.push((*a, *b)),
+                    Some(Nearness::Siblings(distance)) => siblings.push((distance, *a, *b)),
+                    None => {}
                 }
             }
         }
     }
+    for (a, b) in nested {
+        joins.join(a, b, Rule::EqualCounts);
+    }
+    // Of several calls side by side, each takes the nearest record of the other instrumentation.
+    siblings.sort_unstable();
+    for (_, a, b) in siblings {
+        if joins.find(a) != joins.find(b) && !says_twice(index, joins, a, b) {
+            joins.join(a, b, Rule::EqualCounts);
+        }
+    }
+}
+
+enum Nearness {
+    Nested,
+    Siblings(u64),
 }
 
 /// Two records with equal counts in one trace: of one call, or two calls that look alike?
-fn are_two_instrumentations(index: &Index<'_>, a: usize, b: usize) -> bool {
+fn instrumentations(index: &Index<'_>, a: usize, b: usize) -> Option<Nearness> {
     let (first, second) = (index.get(a), index.get(b));
-    let ids_differ = matches!(
-        (&first.model.response_id, &second.model.response_id),
-        (Some(first), Some(second)) if first != second
-    );
-    if ids_differ || !overlaps(first, second) || !models_agree(first, second) {
-        return false;
+    if ids_differ(first, second) || !overlaps(first, second) || !models_agree(first, second) {
+        return None;
     }
-    let is_nested = || model_ancestor(index, a) == Some(b) || model_ancestor(index, b) == Some(a);
+    if model_ancestor(index, a) == Some(b) || model_ancestor(index, b) == Some(a) {
+        return Some(Nearness::Nested);
+    }
     // Siblings of one scope are two calls; a call and its second instrumentation have different scopes.
-    let are_siblings = || {
-        first.span_kind.is_some()
-            && second.span_kind.is_some()
-            && first.parent_span_id == second.parent_span_id
-            && first.scope != second.scope
-            && contains_loosely(first, second)
-    };
-    is_nested() || are_siblings()
+    let are_siblings = first.span_kind.is_some()
+        && second.span_kind.is_some()
+        && first.parent_span_id == second.parent_span_id
+        && first.scope != second.scope
+        && contains_loosely(first, second);
+    are_siblings.then(|| Nearness::Siblings(distance_ns(first, second)))
+}
+
+fn ids_differ(a: &Observation, b: &Observation) -> bool {
+    matches!((&a.model.response_id, &b.model.response_id), (Some(a), Some(b)) if a != b)
+}
+
+fn distance_ns(a: &Observation, b: &Observation) -> u64 {
+    a.start_ns
+        .abs_diff(b.start_ns)
+        .saturating_add(a.end_ns().abs_diff(b.end_ns()))
 }
 
 /// One interval lies within the other, give or take a millisecond of instrumentation.
 fn contains_loosely(a: &Observation, b: &Observation) -> bool {
     const EDGE_NS: i64 = 1_000_000;
     let within = |inner: &Observation, outer: &Observation| {
-        outer.start_ns - EDGE_NS <= inner.start_ns && inner.end_ns() <= outer.end_ns() + EDGE_NS
+        outer.start_ns.saturating_sub(EDGE_NS) <= inner.start_ns
+            && inner.end_ns() <= outer.end_ns().saturating_add(EDGE_NS)
     };
     within(a, b) || within(b, a)
+}
+
+/// True where joining two sets would give a call two records of one sort: of one instrumentation (unless one
+/// is nested in the other), or two log records of one event.
+fn says_twice(index: &Index<'_>, joins: &mut Joins, a: usize, b: usize) -> bool {
+    let slot = |position: usize| {
+        let observation = index.get(position);
+        let name = (observation.source == Source::Log).then_some(observation.name.as_str());
+        (observation.source, observation.scope.as_deref(), name)
+    };
+    let first: Vec<_> = joins.members_of(a).iter().map(|member| slot(*member)).collect();
+    joins.members_of(b).iter().any(|member| first.contains(&slot(*member)))
+}
+
+/// Pairs records of one call that no id joins: a log record with a span, or with a record of another event.
+/// Of calls that look alike, those that ended nearest to each other are paired, each once.
+fn join_session_events(index: &Index<'_>, leaves: &[usize], inheritance: &Inheritance<'_>, joins: &mut Joins) {
+    let mut buckets: BTreeMap<(Bond<'_>, i64), Vec<usize>> = BTreeMap::new();
+    for leaf in leaves {
+        let observation = index.get(*leaf);
+        let Some(input) = observation.usage.input.filter(|_| observation.usage.is_chargeable()) else {
+            continue;
+        };
+        if let Some(trace_id) = observation.trace_id {
+            buckets.entry((Bond::Trace(trace_id), input)).or_default().push(*leaf);
+        }
+        if let Some(session) = inheritance.session(index, *leaf) {
+            buckets.entry((Bond::Session(session), input)).or_default().push(*leaf);
+        }
+    }
+    let mut pairs = Vec::new();
+    for members in buckets.values_mut() {
+        members.sort_by_key(|member| (index.get(*member).end_ns(), *member));
+        for (position, a) in members.iter().enumerate() {
+            let near = members[position + 1..].iter().take(NEIGHBOURS_MAX);
+            for b in
+                near.take_while(|b| index.get(**b).end_ns().abs_diff(index.get(*a).end_ns()) <= CLOCK_SLACK_NS as u64)
+            {
+                let (first, second) = (index.get(*a), index.get(*b));
+                let has_an_event = first.source == Source::Log || second.source == Source::Log;
+                let may_be_one = has_an_event
+                    && counts_agree(first, second)
+                    && models_agree(first, second)
+                    && !(first.dialect == second.dialect && ids_differ(first, second));
+                if may_be_one {
+                    let distance = first.end_ns().abs_diff(second.end_ns());
+                    pairs.push((distance, (*a).min(*b), (*a).max(*b)));
+                }
+            }
+        }
+    }
+    pairs.sort_unstable();
+    pairs.dedup();
+    for (_, a, b) in pairs {
+        if joins.find(a) != joins.find(b) && !says_twice(index, joins, a, b) {
+            joins.join(a, b, Rule::SessionEvent);
+        }
+    }
+}
+
+/// What two records of one call share where neither names the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Bond<'o> {
+    Trace(spanledger_model::TraceId),
+    Session(&'o str),
+}
+
+/// A gateway's record belongs to the client's call that contains it, whatever their traces.
+fn join_gateways(index: &Index<'_>, leaves: &[usize], joins: &mut Joins) {
+    let mut clients: BTreeMap<(i64, i64), Vec<usize>> = BTreeMap::new();
+    let mut gateways = Vec::new();
+    for leaf in leaves {
+        let Some(counts) = gateway_counts(index.get(*leaf)) else {
+            continue;
+        };
+        if is_gateway(index.get(*leaf)) {
+            gateways.push((counts, *leaf));
+        } else {
+            clients.entry(counts).or_default().push(*leaf);
+        }
+    }
+    let times = |observation: &Observation| (observation.start_ns, observation.end_ns());
+    let mut pairs = Vec::new();
+    for (counts, gateway) in gateways {
+        let Some(clients) = clients.get(&counts) else { continue };
+        let inner = index.get(gateway);
+        let after =
+            clients.partition_point(|client| index.get(*client).start_ns <= inner.start_ns.saturating_add(SKEW_NS));
+        for client in clients[..after].iter().rev().take(NEIGHBOURS_MAX) {
+            let outer = index.get(*client);
+            if is_within(times(outer), times(inner)) && models_agree(outer, inner) {
+                // A gateway may give its answers ids of its own: no veto, but equal ones are joined before.
+                pairs.push((ids_differ(outer, inner), distance_ns(outer, inner), *client, gateway));
+            }
+        }
+    }
+    pairs.sort_unstable();
+    for (_, _, client, gateway) in pairs {
+        let has_gateway = joins
+            .members_of(client)
+            .iter()
+            .any(|member| is_gateway(index.get(*member)));
+        let has_client = joins
+            .members_of(gateway)
+            .iter()
+            .any(|member| !is_gateway(index.get(*member)));
+        if !has_gateway && !has_client {
+            joins.join(client, gateway, Rule::GatewayAndClient);
+        }
+    }
+}
+
+/// The counts by which a gateway's record and a client's are found, where the record can be either.
+#[must_use]
+pub fn gateway_counts(observation: &Observation) -> Option<(i64, i64)> {
+    let is_timed = observation.duration_ns.is_some_and(|duration| duration > 0);
+    if !is_leaf(observation) || !is_timed || !observation.usage.is_chargeable() {
+        return None;
+    }
+    Some((observation.usage.input?, observation.usage.output?))
+}
+
+/// True for a gateway's record of a model call.
+#[must_use]
+pub fn is_gateway_record(observation: &Observation) -> bool {
+    is_leaf(observation) && is_gateway(observation)
 }
 
 /// The model call a record ran directly within: nothing but model calls in between, for a call below a tool
@@ -129,39 +319,65 @@ fn model_ancestor(index: &Index<'_>, position: usize) -> Option<usize> {
 }
 
 /// Parents: one without counts over one reporting child is the same call; one over several children, or
-/// with other counts, is a summary of them and is left out. Never trust a roll-up over its leaves.
-fn join_or_demote_parents(index: &Index<'_>, leaves: &[usize], sets: &mut Sets) -> Vec<usize> {
-    let mut children: HashMap<usize, Vec<usize>> = HashMap::new();
+/// with other counts, is a summary of them and is left out. Never trust a roll-up over its leaves. Returns
+/// each parent that is left out with a child it repeats.
+fn join_or_demote_parents(index: &Index<'_>, leaves: &[usize], joins: &mut Joins) -> BTreeMap<usize, usize> {
+    let mut children: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for leaf in leaves {
         if let Some(parent) = model_ancestor(index, *leaf) {
             // Hostile parent ids may form a ring: then neither is the parent.
             let is_a_ring = index.ancestors(parent).any(|above| above == *leaf);
-            if !is_a_ring && sets.find(parent) != sets.find(*leaf) {
+            if !is_a_ring && joins.find(parent) != joins.find(*leaf) {
                 children.entry(parent).or_default().push(*leaf);
             }
         }
     }
-    let mut demoted = Vec::new();
-    let mut parents: Vec<_> = children.into_iter().collect();
-    parents.sort_unstable();
-    for (parent, children) in parents {
+    let mut demoted = BTreeMap::new();
+    for (parent, children) in children {
         let reporting: Vec<usize> = children
             .iter()
             .copied()
             .filter(|child| index.get(*child).usage.is_chargeable())
             .collect();
-        let mut reporting_calls: Vec<usize> = reporting.iter().map(|child| sets.find(*child)).collect();
+        let mut reporting_calls: Vec<usize> = reporting.iter().map(|child| joins.find(*child)).collect();
         reporting_calls.sort_unstable();
         reporting_calls.dedup();
-        let parent_reports = index.get(parent).usage.is_chargeable();
-        match reporting_calls.len() {
-            // Attempts without counts, or an SDK span without them: details of the parent's call.
-            0 => children.iter().for_each(|child| sets.join(parent, *child)),
-            1 if !parent_reports => children.iter().for_each(|child| sets.join(parent, *child)),
-            _ => demoted.push(parent),
+        let outer = index.get(parent);
+        let parent_reports = outer.usage.is_chargeable();
+        if reporting_calls.is_empty() || reporting_calls.len() == 1 && !parent_reports {
+            for child in children {
+                let has_failed = index.get(child).status == Status::Error && !index.get(child).usage.is_chargeable();
+                let rule = if has_failed && outer.status != Status::Error {
+                    Rule::FailedAttempt
+                } else {
+                    Rule::NestedSpan
+                };
+                joins.join(parent, child, rule);
+            }
+        } else if let Some(child) = reporting.first() {
+            demoted.insert(parent, *child);
         }
     }
     demoted
+}
+
+/// True where two records tell the same input and output, reasoning ("thoughts") counted in or not.
+#[must_use]
+pub fn counts_agree(a: &Observation, b: &Observation) -> bool {
+    let (a, b) = (&a.usage, &b.usage);
+    if a.input.is_none() || a.input != b.input {
+        return false;
+    }
+    match (a.output, b.output) {
+        (Some(first), Some(second)) => {
+            first == second
+                || a.reasoning
+                    .is_some_and(|reasoning| first.saturating_sub(reasoning) == second)
+                || b.reasoning
+                    .is_some_and(|reasoning| second.saturating_sub(reasoning) == first)
+        }
+        _ => false,
+    }
 }
 
 /// True where two records may name the same model: by request or response, without date and vendor prefix.

@@ -1,17 +1,21 @@
 //! Components: observations that may speak of the same operations, found by the keys they share.
 //!
-//! Keys are the trace, the conversation and the response id; besides, a server's tool call that no trace
-//! context joins to its host is linked to the hosts' calls of that tool that contain it in time. A component is what is folded as one; it holds
-//! its observations and what was settled for it, so that the next fold can be compared. All of it is a cache
-//! of the lake: it can be dropped and loaded again.
+//! Keys are the trace, the conversation, the response id, and for counters their series and their process' day;
+//! besides, [`super::links`] connects records of different traces that may be one call. A component is what is
+//! folded as one; it holds its observations and what was settled for it, so that the next fold can be
+//! compared. What a fold has to know beyond its component ([`Context`]) is kept here too, and what it changes
+//! is folded again. All of it is a cache of the lake: it can be dropped and loaded again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use spanledger_lake::tables::codec::day_of;
 use spanledger_model::ids::{content_hash, hash_parts};
-use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId};
+use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId, TraceId};
 
-use crate::fold::mcp_calls::{SKEW_NS, is_host_call, is_unjoined_server, is_within, names_agree};
+use super::links::{self, Links, Side, side_of};
+use crate::fold::Context;
+use crate::fold::coverage::{is_counter, models};
+use crate::fold::names::waiting_key;
 
 /// Number of a component.
 pub type ComponentId = usize;
@@ -76,27 +80,23 @@ pub struct Components {
     slots: Vec<Option<Component>>,
     by_key: HashMap<[u8; 16], ComponentId>,
     by_observation: HashMap<ObservationId, ComponentId>,
-    hosts: ToolCalls,
-    servers: ToolCalls,
+    links: Links,
+    /// Servers' calls whose trace may yet tell who called them.
+    waiting: Vec<ObservationId>,
+    context: Context,
+    /// Counters by tenant and service, by their end: what a newly told usage may cover.
+    counters: HashMap<[u8; 16], BTreeMap<(i64, ObservationId), i64>>,
+    /// Records whose names are prefixed or hashed, by what would resolve them.
+    unresolved: HashMap<[u8; 16], Vec<ObservationId>>,
     n_observations: usize,
 }
 
-/// Tool calls by tenant and the last letters of the tool's name, in time: candidates to be one call.
-type ToolCalls = HashMap<[u8; 16], BTreeMap<(i64, ObservationId), ToolCall>>;
-
-/// What is compared of a tool call.
-#[derive(Debug)]
-struct ToolCall {
-    end_ns: i64,
-    tool: Box<str>,
-}
-
-/// A tool call that takes longer is not looked for, nanoseconds: it would be compared with all others.
-const TOOL_CALL_NS_MAX: i64 = 3_600_000_000_000;
+/// Counters this far from a newly told usage may be covered by it, nanoseconds: coverage is kept in minutes.
+const COVERAGE_SLACK_NS: i64 = 180_000_000_000;
+/// Nanoseconds of a day: counters that share no session are folded together by day.
+const DAY_NS: i64 = 86_400_000_000_000;
 /// Up to this size a component's memory grows by one observation at a time.
 const SMALL_COMPONENT: usize = 8;
-/// Letters of a tool's name that candidates must share at its end; a prefix may differ.
-const NAME_TAIL: usize = 3;
 
 impl Components {
     /// Number of observations in memory.
@@ -116,9 +116,14 @@ impl Components {
         if self.knows(observation.observation_id) {
             return;
         }
+        self.learn(&observation, dirty);
         let keys = keys_of(&observation);
         let mut joined: Vec<ComponentId> = keys.iter().filter_map(|key| self.by_key.get(key).copied()).collect();
-        joined.extend(self.linked(&observation));
+        let side = side_of(&observation);
+        let must_wait = side == Some(Side::Server) && observation.parent_span_id.is_some();
+        if let Some(side) = side.filter(|_| !must_wait) {
+            joined.extend(self.linked(&observation, side));
+        }
         joined.sort_unstable();
         joined.dedup();
         // The largest takes in the others, so that each observation moves at most log n times.
@@ -142,20 +147,10 @@ impl Components {
             }
         }
         self.by_observation.insert(observation.observation_id, home);
-        let calls = match tool_call_side(&observation) {
-            Some(Side::Server) => Some(&mut self.servers),
-            Some(Side::Host) => Some(&mut self.hosts),
-            None => None,
-        };
-        if let Some(calls) = calls {
-            let key = (observation.start_ns, observation.observation_id);
-            calls.entry(tool_key(&observation)).or_default().insert(
-                key,
-                ToolCall {
-                    end_ns: observation.end_ns(),
-                    tool: observation.mcp.tool.as_deref().unwrap_or_default().into(),
-                },
-            );
+        match side {
+            Some(_) if must_wait => self.waiting.push(observation.observation_id),
+            Some(side) => self.links.insert(&observation, side),
+            None => {}
         }
         // Most components stay small, and an observation is a kilobyte: grow one by one at first.
         if component.observations.len() < SMALL_COMPONENT {
@@ -164,6 +159,101 @@ impl Components {
         component.observations.push(observation);
         component.dirty = merged(component.dirty, dirty);
         self.n_observations += 1;
+    }
+
+    /// What the folds have to know beyond their components.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Takes in what an observation tells other components; where it is new, they have to be folded again.
+    fn learn(&mut self, observation: &Observation, dirty: Option<Dirty>) {
+        let service = service_key(observation);
+        let end_ns = observation.end_ns();
+        let mut affected: Vec<ObservationId> = Vec::new();
+        if self.context.coverage.learn(observation)
+            && let Some(counters) = self.counters.get(&service)
+        {
+            let from = (end_ns.saturating_sub(COVERAGE_SLACK_NS), ObservationId([0; 16]));
+            let points = counters.range(from..);
+            affected.extend(
+                points
+                    .filter(|(_, start_ns)| **start_ns <= end_ns.saturating_add(COVERAGE_SLACK_NS))
+                    .map(|((_, observation_id), _)| *observation_id),
+            );
+        }
+        for spelling in self.context.names.learn(observation) {
+            affected.extend(self.unresolved.get(&spelling).into_iter().flatten());
+        }
+        if is_counter(observation) {
+            let points = self.counters.entry(service).or_default();
+            points.insert((end_ns, observation.observation_id), observation.start_ns);
+        }
+        if let Some(spelling) = waiting_key(observation) {
+            self.unresolved
+                .entry(spelling)
+                .or_default()
+                .push(observation.observation_id);
+        }
+        if dirty.is_none() {
+            return;
+        }
+        let homes: HashSet<ComponentId> = affected
+            .iter()
+            .filter_map(|observation_id| self.by_observation.get(observation_id).copied())
+            .collect();
+        for home in homes {
+            if let Some(component) = self.slots[home].as_mut() {
+                component.dirty = merged(component.dirty, dirty);
+            }
+        }
+    }
+
+    /// Links the servers' calls that nothing in their own trace called to callers elsewhere. A component that
+    /// is not due yet may still be told who called.
+    pub fn link_waiting(&mut self, is_due: impl Fn(&Dirty) -> bool) {
+        let mut by_home: BTreeMap<ComponentId, HashSet<ObservationId>> = BTreeMap::new();
+        for observation_id in std::mem::take(&mut self.waiting) {
+            if let Some(home) = self.by_observation.get(&observation_id) {
+                by_home.entry(*home).or_default().insert(observation_id);
+            }
+        }
+        let mut unjoined: Vec<Observation> = Vec::new();
+        for (home, waiting) in by_home {
+            let Some(component) = self.slots[home].as_ref() else {
+                continue;
+            };
+            if component.dirty.as_ref().is_some_and(|dirty| !is_due(dirty)) {
+                self.waiting.extend(waiting);
+                continue;
+            }
+            let called = calls_of(component);
+            let is_called = |server: &Observation| {
+                let trace_id = server.trace_id.unwrap_or(TraceId([0; 16]));
+                let mut keys = links::keys_of(server, Side::Server).into_iter();
+                keys.any(|key| called.contains(&(trace_id, key)))
+            };
+            let servers = component
+                .observations
+                .iter()
+                .filter(|observation| waiting.contains(&observation.observation_id));
+            unjoined.extend(servers.filter(|server| !is_called(server)).cloned());
+        }
+        unjoined.sort_by_key(|server| (server.start_ns, server.observation_id));
+        for server in unjoined {
+            let mut joined = self.linked(&server, Side::Server);
+            self.links.insert(&server, Side::Server);
+            joined.extend(self.by_observation.get(&server.observation_id));
+            joined.sort_unstable();
+            joined.dedup();
+            joined.sort_by_key(|id| std::cmp::Reverse(self.size(*id)));
+            if let Some((home, others)) = joined.split_first() {
+                for other in others {
+                    self.absorb(*home, *other);
+                }
+            }
+        }
     }
 
     /// Attaches a call that stands in the lake to the component of its observations. False where none of
@@ -233,12 +323,18 @@ impl Components {
             }
         }
         let by_observation = &self.by_observation;
-        for calls in [&mut self.hosts, &mut self.servers] {
-            calls.retain(|_, calls| {
-                calls.retain(|(_, observation_id), _| by_observation.contains_key(observation_id));
-                !calls.is_empty()
-            });
-        }
+        self.links
+            .retain(|observation_id| by_observation.contains_key(observation_id));
+        self.waiting
+            .retain(|observation_id| by_observation.contains_key(observation_id));
+        self.counters.retain(|_, points| {
+            points.retain(|(_, observation_id), _| by_observation.contains_key(observation_id));
+            !points.is_empty()
+        });
+        self.unresolved.retain(|_, records| {
+            records.retain(|observation_id| by_observation.contains_key(observation_id));
+            !records.is_empty()
+        });
     }
 
     /// The components that are due.
@@ -274,40 +370,13 @@ impl Components {
         self.slots.get_mut(id)?.as_mut()
     }
 
-    /// The components of the other side's calls that may be the same call.
-    fn linked(&self, observation: &Observation) -> Vec<ComponentId> {
-        let first = ObservationId([0; 16]);
-        let (candidates, from, to) = match tool_call_side(observation) {
-            Some(Side::Server) => (
-                &self.hosts,
-                observation.start_ns - TOOL_CALL_NS_MAX,
-                observation.start_ns + SKEW_NS,
-            ),
-            Some(Side::Host) => (
-                &self.servers,
-                observation.start_ns - SKEW_NS,
-                observation.end_ns() + SKEW_NS,
-            ),
-            None => return Vec::new(),
-        };
-        let Some(candidates) = candidates.get(&tool_key(observation)) else {
-            return Vec::new();
-        };
-        let is_server = is_unjoined_server(observation);
-        let (start_ns, end_ns) = (observation.start_ns, observation.end_ns());
-        let may_be_one_call = |other_start_ns: i64, other: &ToolCall| {
-            let (host, server) = if is_server {
-                ((other_start_ns, other.end_ns), (start_ns, end_ns))
-            } else {
-                ((start_ns, end_ns), (other_start_ns, other.end_ns))
-            };
-            names_agree(observation.mcp.tool.as_deref(), Some(&other.tool)) && is_within(host, server)
-        };
-        candidates
-            .range((from, first)..=(to.max(from), first))
-            .filter(|((other_start_ns, _), other)| may_be_one_call(*other_start_ns, other))
-            .filter_map(|((_, other), _)| self.by_observation.get(other).copied())
-            .collect()
+    /// The components of the other side's records that may be of one call with a record.
+    fn linked(&self, observation: &Observation, side: Side) -> Vec<ComponentId> {
+        let candidates = self.links.candidates(observation, side);
+        let homes = candidates
+            .iter()
+            .filter_map(|other| self.by_observation.get(other).copied());
+        homes.collect()
     }
 
     fn size(&self, id: ComponentId) -> usize {
@@ -344,26 +413,23 @@ fn merged(a: Option<Dirty>, b: Option<Dirty>) -> Option<Dirty> {
     }
 }
 
-/// Which end of a tool call a record is of.
-enum Side {
-    Host,
-    Server,
+/// The calls that the callers of a component's traces made, by trace and name.
+fn calls_of(component: &Component) -> HashSet<(TraceId, [u8; 16])> {
+    let callers = component
+        .observations
+        .iter()
+        .filter(|observation| side_of(observation) == Some(Side::Caller));
+    let keys = |observation: &Observation| {
+        let keys = links::keys_of(observation, Side::Caller);
+        let trace_id = observation.trace_id;
+        keys.into_iter().filter_map(move |key| Some((trace_id?, key)))
+    };
+    callers.flat_map(keys).collect()
 }
 
-fn tool_call_side(observation: &Observation) -> Option<Side> {
-    if is_unjoined_server(observation) {
-        return Some(Side::Server);
-    }
-    let is_short = observation
-        .duration_ns
-        .is_some_and(|duration| duration < TOOL_CALL_NS_MAX);
-    (is_host_call(observation) && is_short).then_some(Side::Host)
-}
-
-fn tool_key(observation: &Observation) -> [u8; 16] {
-    let name = observation.mcp.tool.as_deref().unwrap_or_default().as_bytes();
-    let tail = &name[name.len().saturating_sub(NAME_TAIL)..];
-    hash_parts(&[observation.tenant.as_str().as_bytes(), b"tool", tail])
+fn service_key(observation: &Observation) -> [u8; 16] {
+    let service = observation.dimensions.service.as_deref().unwrap_or_default();
+    hash_parts(&[observation.tenant.as_str().as_bytes(), b"service", service.as_bytes()])
 }
 
 fn keys_of(observation: &Observation) -> Vec<[u8; 16]> {
@@ -377,6 +443,22 @@ fn keys_of(observation: &Observation) -> Vec<[u8; 16]> {
     }
     if let Some(response_id) = observation.model.response_id.as_deref() {
         keys.push(hash_parts(&[tenant, b"response", response_id.as_bytes()]));
+    }
+    if is_counter(observation) {
+        if let Some(series) = observation.series.as_deref() {
+            keys.push(hash_parts(&[tenant, b"series", series.as_bytes()]));
+        }
+        if observation.dimensions.session_id.is_none() {
+            // The metrics of one process that may tell the same tokens.
+            let model = models(observation).into_iter().next().unwrap_or_default();
+            let day = observation.start_ns.div_euclid(DAY_NS).to_le_bytes();
+            keys.push(hash_parts(&[
+                &service_key(observation),
+                b"counters",
+                model.as_bytes(),
+                &day,
+            ]));
+        }
     }
     keys
 }

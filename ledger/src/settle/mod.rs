@@ -10,10 +10,11 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`reader`] | finds and loads observations, calls and lines |
-//! | [`components`] | which observations belong together |
+//! | [`components`], [`links`] | which observations belong together |
 //! | [`plan`] | desired state against actual state |
 
 pub mod components;
+pub mod links;
 pub mod plan;
 pub mod reader;
 
@@ -251,9 +252,10 @@ impl Worker {
         };
         let quiet_ns = self.options.quiet_ms * 1_000_000;
         let wait_max_ns = self.options.wait_max_ms * 1_000_000;
-        let due = self
-            .components
-            .due(|dirty| is_forced || now_ns - dirty.last_ns >= quiet_ns || now_ns - dirty.since_ns >= wait_max_ns);
+        let is_due =
+            |dirty: &Dirty| is_forced || now_ns - dirty.last_ns >= quiet_ns || now_ns - dirty.since_ns >= wait_max_ns;
+        self.components.link_waiting(is_due);
+        let due = self.components.due(is_due);
         let mut report = SettleReport {
             n_components: due.len() as u64,
             ..SettleReport::default()
@@ -264,7 +266,7 @@ impl Worker {
             let Some(component) = self.components.get(id) else {
                 continue;
             };
-            let desired = plan::desired(component, &self.book, now_ns);
+            let desired = plan::desired(component, self.components.context(), &self.book, now_ns);
             let (changes, remembered) = plan::difference(component, desired, now_ns);
             plan.extend(changes);
             settled.push((id, remembered));

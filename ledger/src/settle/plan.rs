@@ -10,7 +10,7 @@ use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, LineKind, TenantId};
 
 use super::components::{Component, SettledCall};
 use crate::charge::{Charge, charge, content_of, reversal_of};
-use crate::fold::fold;
+use crate::fold::{Context, fold_in};
 use crate::prices::PriceBook;
 
 /// Changes to the lake.
@@ -61,8 +61,8 @@ pub struct Desired {
 
 /// Folds and charges a component.
 #[must_use]
-pub fn desired(component: &Component, book: &PriceBook, settled_ns: i64) -> Desired {
-    let mut folded = fold(&component.observations);
+pub fn desired(component: &Component, context: &Context, book: &PriceBook, settled_ns: i64) -> Desired {
+    let mut folded = fold_in(&component.observations, context);
     let charges: Vec<Charge> = folded.calls.iter().map(|call| charge(call, book, settled_ns)).collect();
     let totals = totals(&charges, &folded.parents);
     let mut desired = Desired::default();

@@ -1,0 +1,130 @@
+//! Which usage records of calls have told, so that counters do not tell it again.
+//!
+//! Counters and calls of one process often share no trace and no session, so they are not in one component.
+//! What a counter is compared with is therefore kept beside the components: per tenant, service and model
+//! the sessions and minutes in which a record of a call reported usage. It is a pure function of the
+//! observations known.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use spanledger_model::ids::hash_parts;
+use spanledger_model::{CallKind, Observation, Role};
+
+use super::model_calls::bare_model;
+
+/// Nanoseconds of a minute: the grain of coverage.
+const MINUTE_NS: i64 = 60_000_000_000;
+/// Stands for "the record names no model".
+const NO_MODEL: &str = "?";
+/// Stands for "any model of the service".
+const ANY_MODEL: &str = "*";
+
+type Key = [u8; 16];
+
+/// What records of calls have told.
+#[derive(Debug, Default)]
+pub struct Coverage(HashMap<Key, Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    sessions: HashSet<Key>,
+    minutes: BTreeSet<i64>,
+    minutes_without_session: BTreeSet<i64>,
+    counter_minutes: BTreeSet<i64>,
+}
+
+impl Coverage {
+    /// Learns from an observation. True where a counter may be covered now that was not before.
+    pub fn learn(&mut self, observation: &Observation) -> bool {
+        let is_session_counter = is_counter(observation) && observation.dimensions.session_id.is_some();
+        if !is_session_counter && !tells_usage(observation) {
+            return false;
+        }
+        let mut is_new = false;
+        let minute = minute_of(observation.end_ns());
+        for model in told_models(observation) {
+            let told = self.0.entry(key_of(observation, &model)).or_default();
+            if is_session_counter {
+                is_new |= told.counter_minutes.insert(minute);
+                continue;
+            }
+            is_new |= told.minutes.insert(minute);
+            match observation.dimensions.session_id.as_deref() {
+                Some(session) => is_new |= told.sessions.insert(hash_parts(&[session.as_bytes()])),
+                None => is_new |= told.minutes_without_session.insert(minute),
+            }
+        }
+        is_new
+    }
+
+    /// True where records of calls have told what a counter's point tells: the same service and model, in the
+    /// same session, or where either names none, in the point's window.
+    #[must_use]
+    pub fn covers(&self, point: &Observation) -> bool {
+        let models = match models(point).as_slice() {
+            [] => vec![ANY_MODEL.to_owned()],
+            named => named.iter().cloned().chain([NO_MODEL.to_owned()]).collect(),
+        };
+        let from = minute_of(point.start_ns).saturating_sub(1);
+        let to = minute_of(point.end_ns()).saturating_add(1).max(from);
+        let in_window = |minutes: &BTreeSet<i64>| minutes.range(from..=to).next().is_some();
+        models.iter().any(|model| {
+            let Some(told) = self.0.get(&key_of(point, model)) else {
+                return false;
+            };
+            match point.dimensions.session_id.as_deref() {
+                Some(session) => {
+                    told.sessions.contains(&hash_parts(&[session.as_bytes()]))
+                        || in_window(&told.minutes_without_session)
+                }
+                None => in_window(&told.minutes) || in_window(&told.counter_minutes),
+            }
+        })
+    }
+}
+
+/// True for a point of a counter.
+#[must_use]
+pub fn is_counter(observation: &Observation) -> bool {
+    matches!(observation.role, Role::CounterDelta | Role::CounterCumulative)
+}
+
+fn tells_usage(observation: &Observation) -> bool {
+    matches!(observation.role, Role::Leaf | Role::Rollup | Role::Correction)
+        && (observation.kind.uses_a_model() || observation.kind == CallKind::Agent)
+        && observation.usage.is_chargeable()
+}
+
+fn minute_of(time_ns: i64) -> i64 {
+    time_ns.div_euclid(MINUTE_NS)
+}
+
+fn key_of(observation: &Observation, model: &str) -> Key {
+    let service = observation.dimensions.service.as_deref().unwrap_or_default();
+    hash_parts(&[
+        observation.tenant.as_str().as_bytes(),
+        service.as_bytes(),
+        model.as_bytes(),
+    ])
+}
+
+fn told_models(observation: &Observation) -> Vec<String> {
+    let mut names = models(observation);
+    if names.is_empty() {
+        names.push(NO_MODEL.to_owned());
+    }
+    names.push(ANY_MODEL.to_owned());
+    names
+}
+
+/// The bare names of the models a record may be about.
+#[must_use]
+pub fn models(observation: &Observation) -> Vec<String> {
+    let mut names: Vec<String> = [&observation.model.request_model, &observation.model.response_model]
+        .into_iter()
+        .flatten()
+        .map(|name| bare_model(name))
+        .collect();
+    names.dedup();
+    names
+}

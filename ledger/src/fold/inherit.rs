@@ -1,0 +1,91 @@
+//! Dimensions that a record does not state itself: from the spans above it, then from its trace where the
+//! whole trace agrees on one value.
+
+use std::collections::HashMap;
+
+use spanledger_model::TraceId;
+use spanledger_model::call::Dimensions;
+
+use super::index::Index;
+
+/// Reads a dimension.
+pub(crate) type Get = fn(&Dimensions) -> &Option<String>;
+/// A dimension, to be set.
+pub(crate) type Set = fn(&mut Dimensions) -> &mut Option<String>;
+
+/// Dimensions that are inherited. Service and environment belong to the record's own process.
+pub(crate) const INHERITED: [(&str, Get, Set); 7] = [
+    ("team", |of| &of.team, |of| &mut of.team),
+    ("project", |of| &of.project, |of| &mut of.project),
+    ("user_id", |of| &of.user_id, |of| &mut of.user_id),
+    ("agent", |of| &of.agent, |of| &mut of.agent),
+    ("client", |of| &of.client, |of| &mut of.client),
+    ("session_id", |of| &of.session_id, |of| &mut of.session_id),
+    ("api_key", |of| &of.api_key, |of| &mut of.api_key),
+];
+/// Where the session stands in [`INHERITED`].
+const SESSION: usize = 5;
+
+/// What whole traces agree on.
+#[derive(Debug, Default)]
+pub(crate) struct Inheritance<'o>(HashMap<TraceId, [Agreement<'o>; INHERITED.len()]>);
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Agreement<'o> {
+    #[default]
+    Unsaid,
+    On(&'o str),
+    Split,
+}
+
+impl<'o> Inheritance<'o> {
+    pub(crate) fn new(index: &Index<'o>) -> Self {
+        let mut traces: HashMap<TraceId, [Agreement<'o>; INHERITED.len()]> = HashMap::new();
+        for observation in index.all().map(|position| index.get(position)) {
+            let Some(trace_id) = observation.trace_id else { continue };
+            let agreements = traces.entry(trace_id).or_default();
+            for ((_, get, _), agreement) in INHERITED.iter().zip(agreements) {
+                let Some(value) = get(&observation.dimensions).as_deref() else {
+                    continue;
+                };
+                *agreement = match *agreement {
+                    Agreement::Unsaid => Agreement::On(value),
+                    Agreement::On(agreed) if agreed == value => Agreement::On(agreed),
+                    _ => Agreement::Split,
+                };
+            }
+        }
+        Self(traces)
+    }
+
+    /// Fills the dimensions that the records of a call leave open.
+    pub(crate) fn fill(&self, index: &Index<'o>, members: &[usize], dimensions: &mut Dimensions) {
+        for (slot, (_, get, set)) in INHERITED.iter().enumerate() {
+            if get(dimensions).is_none() {
+                let inherited = members.iter().find_map(|member| self.from_above(index, *member, *get));
+                let agreed = || members.iter().find_map(|member| self.from_trace(index, *member, slot));
+                *set(dimensions) = inherited.or_else(agreed).map(str::to_owned);
+            }
+        }
+    }
+
+    /// The conversation a record belongs to: its own, that of a span above it, or its trace's.
+    pub(crate) fn session(&self, index: &Index<'o>, position: usize) -> Option<&'o str> {
+        let own = index.get(position).dimensions.session_id.as_deref();
+        own.or_else(|| self.from_above(index, position, INHERITED[SESSION].1))
+            .or_else(|| self.from_trace(index, position, SESSION))
+    }
+
+    fn from_above(&self, index: &Index<'o>, position: usize, get: Get) -> Option<&'o str> {
+        index
+            .ancestors(position)
+            .find_map(|ancestor| get(&index.get(ancestor).dimensions).as_deref())
+    }
+
+    fn from_trace(&self, index: &Index<'o>, position: usize, slot: usize) -> Option<&'o str> {
+        match self.0.get(&index.get(position).trace_id?)?.get(slot)? {
+            Agreement::On(value) => Some(value),
+            _ => None,
+        }
+    }
+}

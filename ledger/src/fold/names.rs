@@ -1,0 +1,281 @@
+//! One tool, many spellings: `mcp__weather__get_forecast`, `mcp_weather_get_forecast`, `weather-get_forecast`,
+//! `weather/get_forecast`, `get_forecast`, and the hashes Copilot sends instead.
+//!
+//! Two spellings agree where one is the other with a server's prefix, dashes, dots and underscores alike; a
+//! hash agrees with the name it is the hash of. Beyond a call, a [`Directory`] of names that records state in
+//! clear resolves prefixed and hashed ones: a pure function of the observations known, by tenant and day.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sha2::{Digest, Sha256};
+use spanledger_model::call::McpFields;
+use spanledger_model::ids::hash_parts;
+use spanledger_model::{CallKind, Observation};
+
+/// Nanoseconds of a day.
+const DAY_NS: i64 = 86_400_000_000_000;
+/// Letters of a SHA-256 in hex.
+const HASH_LETTERS: usize = 64;
+/// Shortest name that is recognised behind a prefix without a separator.
+const BARE_NAME_MIN: usize = 3;
+/// Longest name that is compared: longer ones are not names.
+const NAME_MAX: usize = 512;
+/// Letters at the end of a name by which candidates are found.
+const TAIL: usize = 3;
+
+/// True where two names are one tool: equal, or one is the other with a server's prefix, or its hash.
+#[must_use]
+pub fn names_agree(a: Option<&str>, b: Option<&str>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return true };
+    if a == b {
+        return true;
+    }
+    if a.len() > NAME_MAX || b.len() > NAME_MAX {
+        return false;
+    }
+    match (tool_hash(a), tool_hash(b)) {
+        (Some(a), Some(b)) => a == b,
+        (Some(hash), None) => is_hash_of(hash, b),
+        (None, Some(hash)) => is_hash_of(hash, a),
+        (None, None) => clear_names_agree(a, b),
+    }
+}
+
+fn clear_names_agree(a: &str, b: &str) -> bool {
+    let (a, b) = (folded(a), folded(b));
+    let (long, short) = if a.len() >= b.len() { (&a, &b) } else { (&b, &a) };
+    let Some(prefix) = long.strip_suffix(short.as_str()) else {
+        return false;
+    };
+    prefix.is_empty()
+        || short.is_empty()
+        || prefix.ends_with('_')
+        // Codex writes the server and the tool without anything between them.
+        || prefix.starts_with("mcp__") && !prefix[5..].contains("__") && short.len() >= BARE_NAME_MIN
+}
+
+/// Dashes, dots, slashes and colons as underscores.
+fn folded(name: &str) -> String {
+    name.chars()
+        .map(|letter| {
+            if matches!(letter, '-' | '.' | '/' | ':') {
+                '_'
+            } else {
+                letter
+            }
+        })
+        .collect()
+}
+
+/// The hash of the tool in a hashed name: `sha256(server)/sha256(tool)`, or the latter alone.
+#[must_use]
+pub fn tool_hash(name: &str) -> Option<&str> {
+    let tail = name.rsplit('/').next()?;
+    is_hash(tail).then_some(tail)
+}
+
+/// True for a name that is a hash, or two.
+#[must_use]
+pub fn is_hashed(name: &str) -> bool {
+    tool_hash(name).is_some()
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == HASH_LETTERS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn hash_of(name: &str) -> String {
+    hex::encode(Sha256::digest(name.as_bytes()))
+}
+
+/// True where a hash is that of a name, or of its part behind a prefix.
+fn is_hash_of(hash: &str, name: &str) -> bool {
+    let tails = name
+        .char_indices()
+        .filter(|(_, letter)| matches!(letter, '_' | '-' | '.' | '/' | ':'))
+        .map(|(at, letter)| &name[at + letter.len_utf8()..]);
+    std::iter::once(name)
+        .chain(tails.take(16))
+        .any(|tail| hash.eq_ignore_ascii_case(&hash_of(tail)))
+}
+
+/// Keys by which records of one tool, prompt or resource find each other, whatever the spelling. A name in
+/// clear has that of its last letters; a server's also that of its hash, which is all a hashed name has.
+#[must_use]
+pub fn tail_keys(kind: CallKind, name: &str, with_hash: bool) -> Vec<[u8; 16]> {
+    let key = |text: &str| hash_parts(&[kind.as_str().as_bytes(), text.as_bytes()]);
+    if let Some(hash) = tool_hash(name) {
+        return vec![key(&hash.to_ascii_lowercase())];
+    }
+    let tail = floor(name, name.len().saturating_sub(TAIL));
+    let mut keys = vec![key(&folded(&name[tail..]))];
+    if with_hash {
+        keys.push(key(&hash_of(name)));
+    }
+    keys
+}
+
+/// The nearest boundary of a letter at or before a byte.
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// A tool's name without its server's prefix, where it has one.
+#[must_use]
+pub fn without_server<'n>(server: &str, name: &'n str) -> &'n str {
+    if server.is_empty() || name.len() > NAME_MAX {
+        return name;
+    }
+    let (folded_name, folded_server) = (folded(name), folded(server));
+    // Folding keeps the letters' places: only one-byte signs are exchanged.
+    for prefix in ["", "mcp__", "mcp_"] {
+        for separator in ["__", "_"] {
+            let whole = format!("{prefix}{folded_server}{separator}");
+            if folded_name.starts_with(&whole) && folded_name.len() > whole.len() {
+                return &name[whole.len()..];
+            }
+        }
+    }
+    name
+}
+
+/// Servers and tools whose names records state in clear, by tenant and day.
+#[derive(Debug, Default)]
+pub struct Directory {
+    pairs: HashMap<[u8; 16], BTreeSet<(String, String)>>,
+}
+
+impl Directory {
+    /// Learns the names an observation states. Returns the keys of the spellings that can be resolved now and
+    /// could not before.
+    pub fn learn(&mut self, observation: &Observation) -> Vec<[u8; 16]> {
+        let Some((server, tool)) = stated_names(observation) else {
+            return Vec::new();
+        };
+        let tool = without_server(server, tool);
+        let tenant = observation.tenant.as_str();
+        let day = observation.start_ns.div_euclid(DAY_NS);
+        let spellings = [squashed(&format!("{server}{tool}")), hash_of(tool)];
+        let mut learnt = Vec::new();
+        for spelling in spellings {
+            let pairs = self.pairs.entry(day_key(tenant, &spelling, day)).or_default();
+            if pairs.len() < 16 && pairs.insert((server.to_owned(), tool.to_owned())) {
+                learnt.push(spelling_key(tenant, &spelling));
+            }
+        }
+        learnt
+    }
+
+    /// The server and tool in clear of names that are prefixed or hashed; the first by name where several
+    /// would do. Names of the day before and after count too.
+    #[must_use]
+    pub fn resolve(&self, tenant: &str, start_ns: i64, mcp: &McpFields) -> Option<(&str, &str)> {
+        let spelling = unresolved_spelling(mcp)?;
+        let day = start_ns.div_euclid(DAY_NS);
+        let server = mcp.server.as_deref();
+        let server_hash = server.or_else(|| mcp.tool.as_deref()?.split_once('/').map(|(server, _)| server));
+        let fits = |(known, _): &&(String, String)| match server_hash {
+            Some(server) if is_hash(server) => server.eq_ignore_ascii_case(&hash_of(known)),
+            Some(server) if mcp.server.is_some() => server == known,
+            _ => true,
+        };
+        (day - 1..=day + 1)
+            .filter_map(|day| self.pairs.get(&day_key(tenant, &spelling, day)))
+            .flat_map(|pairs| pairs.iter().filter(fits))
+            .min()
+            .map(|(server, tool)| (server.as_str(), tool.as_str()))
+    }
+}
+
+/// The key under which an observation waits for its names, where they are prefixed or hashed.
+#[must_use]
+pub fn waiting_key(observation: &Observation) -> Option<[u8; 16]> {
+    if observation.kind != CallKind::Tool {
+        return None;
+    }
+    let spelling = unresolved_spelling(&observation.mcp)?;
+    Some(spelling_key(observation.tenant.as_str(), &spelling))
+}
+
+/// What has to be looked up: the hash of a tool, or a whole name whose server is not known.
+fn unresolved_spelling(mcp: &McpFields) -> Option<String> {
+    let tool = mcp.tool.as_deref().filter(|tool| tool.len() <= NAME_MAX)?;
+    if let Some(hash) = tool_hash(tool) {
+        return Some(hash.to_ascii_lowercase());
+    }
+    let has_separator = tool.contains(['_', '-', '.', '/', ':']);
+    (mcp.server.is_none() && has_separator).then(|| squashed(tool))
+}
+
+fn stated_names(observation: &Observation) -> Option<(&str, &str)> {
+    let (server, tool) = (observation.mcp.server.as_deref()?, observation.mcp.tool.as_deref()?);
+    let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_MAX && !is_hashed(name);
+    (observation.kind == CallKind::Tool && is_name(server) && is_name(tool)).then_some((server, tool))
+}
+
+/// A name without separators and without the `mcp` before it.
+fn squashed(name: &str) -> String {
+    let bare = ["mcp__", "mcp_", "mcp-"]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(name);
+    bare.chars()
+        .filter(|letter| !matches!(letter, '_' | '-' | '.' | '/' | ':'))
+        .collect()
+}
+
+fn spelling_key(tenant: &str, spelling: &str) -> [u8; 16] {
+    hash_parts(&[tenant.as_bytes(), b"name", spelling.as_bytes()])
+}
+
+fn day_key(tenant: &str, spelling: &str, day: i64) -> [u8; 16] {
+    hash_parts(&[tenant.as_bytes(), b"name", spelling.as_bytes(), &day.to_le_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_tool_in_every_spelling_is_one_tool() {
+        let hashed = format!("{}/{}", hash_of("weather"), hash_of("get_forecast"));
+        let spellings = [
+            "mcp__weather__get_forecast",
+            "mcp_weather_get_forecast",
+            "weather_get_forecast",
+            "weather-get_forecast",
+            "weather-get-forecast",
+            "weather.get_forecast",
+            "weather/get_forecast",
+            "mcp__weatherget_forecast",
+            "get_forecast",
+            &hash_of("get_forecast"),
+            &hashed,
+        ];
+        for spelling in spellings {
+            assert!(names_agree(Some(spelling), Some("get_forecast")), "{spelling}");
+        }
+        for other in [
+            "get_alerts",
+            "forecast_get",
+            "target_forecast",
+            "mcp__weather__forget_forecast",
+        ] {
+            assert!(!names_agree(Some(other), Some("get_forecast")), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_of_the_server_is_taken_off_the_tool() {
+        for name in [
+            "weather_get_forecast",
+            "weather-get_forecast",
+            "mcp__weather__get_forecast",
+            "get_forecast",
+        ] {
+            assert_eq!(without_server("weather", name), "get_forecast");
+        }
+        assert_eq!(without_server("weather", "weather_"), "weather_");
+    }
+}

@@ -1,0 +1,248 @@
+//! Every capture of the fixtures against its ground truth: in file order, shuffled, twice over, and all together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+use spanledger_ingest::dialects::Registry;
+use spanledger_ingest::normalise::{Context, normalise};
+use spanledger_ingest::{Encoding, Limits, Signal, decode};
+use spanledger_lake::tables::{Table, observations};
+use spanledger_model::{Call, CallKind, FemtoUsd, Observation, Status, TenantId, Usage};
+
+use super::{fold, shuffled, summary};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures/captures")
+}
+
+/// The captures that have a ground truth.
+fn names() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().join("expected.json").exists())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+pub(super) fn capture(name: &str) -> Vec<Observation> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder().join(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let dialects: Arc<Registry> = Registry::builtin();
+    let mut read = Vec::new();
+    for (position, file) in files.iter().enumerate() {
+        let file_name = file.file_name().unwrap().to_str().unwrap();
+        let Some((stem, extension)) = file_name.rsplit_once('.') else {
+            continue;
+        };
+        let signal = match stem.rsplit_once('-').map(|(_, signal)| signal) {
+            Some("traces") => Signal::Traces,
+            Some("logs") => Signal::Logs,
+            Some("metrics") => Signal::Metrics,
+            _ => continue,
+        };
+        let encoding = if extension == "pb" {
+            Encoding::Protobuf
+        } else {
+            Encoding::Json
+        };
+        let request = decode(signal, encoding, &std::fs::read(file).unwrap()).unwrap();
+        let context = Context {
+            tenant: TenantId::from_credential("default"),
+            arrived_ns: 1_795_000_000_000_000_000 + position as i64,
+            dialects: Arc::clone(&dialects),
+        };
+        let normalised = normalise(&request, &context, &Limits::default());
+        assert_eq!(normalised.n_rejected(), 0, "{file_name}");
+        for (table, batch) in normalised.rows {
+            if table == Table::Observations {
+                read.extend(observations::from_batch(&batch));
+            }
+        }
+    }
+    read
+}
+
+/// What is compared with the truth.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Sums {
+    llm: i64,
+    failed_llm: i64,
+    embeddings: i64,
+    input: i64,
+    output: i64,
+    cache_read: i64,
+    cache_write: i64,
+    cost: String,
+    mcp_tools: i64,
+    mcp_tool_errors: i64,
+    prompts: i64,
+    resources: i64,
+    resource_errors: i64,
+}
+
+fn sums(calls: &[Call]) -> Sums {
+    let llm: Vec<&Call> = calls.iter().filter(|call| call.kind == CallKind::Llm).collect();
+    let of = |kind: CallKind| calls.iter().filter(move |call| call.kind == kind);
+    let mcp_tools = || of(CallKind::Tool).filter(|call| call.mcp.server.is_some() || call.mcp.mcp_method.is_some());
+    let sum = |get: fn(&Usage) -> Option<i64>| llm.iter().filter_map(|call| get(&call.usage)).sum();
+    let count = |calls: usize| i64::try_from(calls).unwrap();
+    let has_failed = |call: &&Call| call.status == Status::Error;
+    Sums {
+        llm: count(llm.iter().filter(|call| !has_failed(call)).count()),
+        failed_llm: count(llm.iter().filter(|call| has_failed(call)).count()),
+        embeddings: count(of(CallKind::Embedding).count()),
+        input: sum(|usage| usage.input),
+        output: sum(|usage| usage.output),
+        cache_read: sum(|usage| usage.cache_read),
+        cache_write: sum(|usage| usage.cache_write()),
+        cost: llm
+            .iter()
+            .filter_map(|call| call.reported_cost)
+            .sum::<FemtoUsd>()
+            .to_string(),
+        mcp_tools: count(mcp_tools().count()),
+        mcp_tool_errors: count(mcp_tools().filter(has_failed).count()),
+        prompts: count(of(CallKind::Prompt).count()),
+        resources: count(of(CallKind::Resource).count()),
+        resource_errors: count(of(CallKind::Resource).filter(has_failed).count()),
+    }
+}
+
+/// The ground truth of a capture; where it does not name a number, what was found stands.
+fn truth(expected: &Value, found: &Sums, calls: &[Call]) -> Sums {
+    let number = |pointer: &str| expected.pointer(pointer).and_then(Value::as_i64);
+    let parts = ["/runs", "/by_provider"]
+        .iter()
+        .find_map(|pointer| expected.pointer(pointer)?.as_object());
+    let of_parts = |key: &str| {
+        let numbers: Vec<i64> = parts?.values().filter_map(|part| part.get(key)?.as_i64()).collect();
+        (!numbers.is_empty()).then(|| numbers.iter().sum::<i64>())
+    };
+    let both = |key: &str| Some(number(&format!("/anthropic/{key}"))? + number(&format!("/openai/{key}"))?);
+    // The truth of two captures names the cache of one provider's calls alone.
+    let of_others = |get: fn(&Usage) -> Option<i64>| -> i64 {
+        let others = calls
+            .iter()
+            .filter(|call| call.kind == CallKind::Llm && call.model.provider.as_deref() != Some("anthropic"));
+        others.filter_map(|call| get(&call.usage)).sum()
+    };
+    let anthropic =
+        |key: &str, get: fn(&Usage) -> Option<i64>| Some(number(&format!("/anthropic/{key}"))? + of_others(get));
+    let uncached = || {
+        let cached = number("/cache_read").unwrap_or(0) + number("/cache_write").unwrap_or(0);
+        Some(number("/input_tokens_uncached")? + cached)
+    };
+    let without_thoughts = || Some(number("/output_tokens_excl_thoughts")? + number("/thoughts")?);
+    let cost = ["/cost_usd", "/cost_usd_sum_of_usage_spans"]
+        .iter()
+        .find_map(|pointer| expected.pointer(pointer))
+        .map(ToString::to_string)
+        .or_else(|| {
+            let costs = parts?
+                .values()
+                .filter_map(|part| part.get("cost_usd"))
+                .map(ToString::to_string);
+            Some(
+                costs
+                    .filter_map(|cost| FemtoUsd::parse(&cost))
+                    .sum::<FemtoUsd>()
+                    .to_string(),
+            )
+        });
+    // Attempts that were retried may be told as calls of their own, or within the call that succeeded.
+    let attempts = number("/failed_attempts").unwrap_or(0);
+    let failed = match number("/failed_calls") {
+        Some(failed) => failed,
+        None if found.failed_llm <= attempts => found.failed_llm,
+        None => 0,
+    };
+    Sums {
+        llm: number("/usage_spans")
+            .or_else(|| number("/llm_calls"))
+            .or_else(|| of_parts("calls"))
+            .unwrap_or(found.llm),
+        failed_llm: failed,
+        embeddings: number("/embeddings_calls").unwrap_or(0),
+        input: number("/input_tokens_total")
+            .or_else(uncached)
+            .or_else(|| of_parts("input_total"))
+            .or_else(|| both("input_total"))
+            .unwrap_or(found.input),
+        output: number("/output_tokens")
+            .or_else(without_thoughts)
+            .or_else(|| of_parts("output"))
+            .or_else(|| both("output"))
+            .unwrap_or(found.output),
+        cache_read: number("/cache_read")
+            .or_else(|| of_parts("cache_read"))
+            .or_else(|| anthropic("cache_read", |usage| usage.cache_read))
+            .unwrap_or(found.cache_read),
+        cache_write: number("/cache_write")
+            .or_else(|| of_parts("cache_write"))
+            .or_else(|| anthropic("cache_write", |usage| usage.cache_write()))
+            .unwrap_or(found.cache_write),
+        cost: cost.unwrap_or_else(|| found.cost.clone()),
+        mcp_tools: number("/mcp_tool_calls").unwrap_or(found.mcp_tools),
+        mcp_tool_errors: number("/mcp_tool_errors").unwrap_or(found.mcp_tool_errors),
+        prompts: number("/prompts_get").unwrap_or(found.prompts),
+        resources: number("/resources_read").unwrap_or(found.resources),
+        resource_errors: number("/resource_errors").unwrap_or(found.resource_errors),
+    }
+}
+
+#[test]
+fn every_capture_counts_each_call_once() {
+    let mut wrong = Vec::new();
+    for name in names() {
+        let expected = std::fs::read_to_string(folder().join(&name).join("expected.json")).unwrap();
+        let observations = capture(&name);
+        let in_order = fold(&observations);
+        let found = sums(&in_order.calls);
+        let truth = truth(&serde_json::from_str(&expected).unwrap(), &found, &in_order.calls);
+        if found != truth {
+            let calls = summary(&in_order.calls);
+            wrong.push(format!(
+                "{name}:\n found {found:?}\n truth {truth:?}\n{}",
+                calls.join("\n")
+            ));
+        }
+        let twice: Vec<Observation> = observations.iter().chain(&observations).cloned().collect();
+        for seed in [3, 0x9e37_79b9_7f4a_7c15, 0x1234_5678_9abc_def1] {
+            if fold(&shuffled(&twice, seed)).calls != in_order.calls {
+                wrong.push(format!(
+                    "{name}: twice over, shuffled with seed {seed}, the calls differ"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn all_captures_together_give_the_sum() {
+    let (mut calls, mut all) = (Vec::new(), Vec::new());
+    for name in names() {
+        let observations = capture(&name);
+        calls.extend(fold(&observations).calls);
+        all.extend(observations);
+    }
+    let together = fold(&shuffled(&all, 0x9e37_79b9_7f4a_7c15)).calls;
+    let describe = |calls: &[Call]| {
+        summary(calls)
+            .into_iter()
+            .collect::<std::collections::BTreeSet<String>>()
+    };
+    let (apart, joined) = (describe(&calls), describe(&together));
+    let differences: Vec<String> = apart
+        .symmetric_difference(&joined)
+        .map(|call| format!("{} {call}", if apart.contains(call) { "apart" } else { "joined" }))
+        .collect();
+    assert_eq!(sums(&together), sums(&calls), "{}", differences.join("\n"));
+}

@@ -1,0 +1,271 @@
+//! MCP calls: the hops of one request, with and without trace context.
+
+use super::*;
+use crate::fold::hops_of;
+
+fn tools(calls: &[Call]) -> Vec<&Call> {
+    calls.iter().filter(|call| call.kind == CallKind::Tool).collect()
+}
+
+#[test]
+fn rule_10_host_client_gateway_and_server_of_one_trace_are_one_call() {
+    let mut host = tool(1, 7, None, "mcp__weather__get_forecast", 1);
+    host.duration_ns = Some(10 * SECOND);
+    host.hop = Some(Hop::Host);
+    let mut client = tool(2, 7, Some(1), "weather_get_forecast", 3);
+    client.duration_ns = Some(9 * SECOND);
+    let mut gateway = tool(3, 7, Some(2), "weather_get_forecast", 2);
+    gateway.duration_ns = Some(8 * SECOND);
+    let mut onward = tool(4, 7, Some(3), "get_forecast", 3);
+    onward.duration_ns = Some(6 * SECOND);
+    let mut server = tool(5, 7, Some(4), "get_forecast", 2);
+    server.duration_ns = Some(5 * SECOND);
+    server.mcp.server = Some("weather".into());
+    server.status = Status::Error;
+    gateway.status = Status::Ok;
+    let records = [host, client, gateway, onward, server];
+    let calls = calls_of(&records);
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].hops, 5);
+    assert_eq!(calls[0].status, Status::Error, "the worst of the chain");
+    assert_eq!(calls[0].duration_ns, Some(10 * SECOND), "what the host waited");
+    assert_eq!(calls[0].mcp.tool.as_deref(), Some("get_forecast"));
+    let own: Vec<_> = hops_of(&records)
+        .iter()
+        .map(|hop| (hop.hop.as_str(), hop.own_ns / SECOND))
+        .collect();
+    assert_eq!(
+        own,
+        [
+            ("host", 1),
+            ("client", 1),
+            ("gateway", 2),
+            ("gateway", 1),
+            ("server", 5)
+        ]
+    );
+}
+
+#[test]
+fn rule_10_a_tool_call_id_joins_host_span_and_log() {
+    let mut host = tool(1, 7, None, "get_forecast", 1);
+    host.tool_call_id = Some("call_1".into());
+    host.dimensions.session_id = Some("s".into());
+    let mut log = Observation {
+        source: Source::Log,
+        name: "tool_result".into(),
+        trace_id: None,
+        span_id: None,
+        span_kind: None,
+        ..host.clone()
+    };
+    log.observation_id = ObservationId([2; 16]);
+    log.status = Status::Error;
+    let calls = calls_of(&[host.clone(), log.clone()]);
+    assert_eq!(calls.len(), 1);
+    assert_eq!(
+        (calls[0].rules.as_str(), calls[0].status),
+        ("tool_call_id", Status::Error)
+    );
+    log.dimensions.session_id = Some("other".into());
+    assert_eq!(calls_of(&[host, log]).len(), 2, "ids are unique within a session only");
+}
+
+#[test]
+fn rule_10_a_tool_log_without_an_id_is_paired_with_the_span_that_ended_nearest() {
+    let mut records = Vec::new();
+    for n in 0..3u8 {
+        let mut span = tool(n, n + 1, None, "mcp_weather_get_alerts", 1);
+        span.dimensions.session_id = Some("s".into());
+        span.start_ns += i64::from(n) * 300_000_000;
+        span.duration_ns = Some(200_000_000);
+        let mut log = Observation {
+            source: Source::Log,
+            name: "tool_call".into(),
+            observation_id: ObservationId([100 + n; 16]),
+            span_kind: None,
+            span_id: None,
+            trace_id: None,
+            ..span.clone()
+        };
+        log.start_ns += 5_000_000;
+        records.extend([span, log]);
+    }
+    let calls = calls_of(&records);
+    assert_eq!(calls.len(), 3);
+    assert!(
+        calls
+            .iter()
+            .all(|call| call.rules == "tool_event" && call.observation_ids.len() == 2)
+    );
+}
+
+#[test]
+fn a_tool_that_calls_another_tool_is_two_calls() {
+    let calls = calls_of(&[
+        tool(1, 7, None, "files_search", 3),
+        tool(2, 7, Some(1), "search", 2),
+        tool(3, 7, Some(2), "read", 3),
+    ]);
+    let names: Vec<_> = calls.iter().map(|call| (call.mcp.tool.as_deref(), call.hops)).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names.contains(&(Some("read"), 1)));
+}
+
+#[test]
+fn a_retried_request_below_one_host_call_is_one_call() {
+    let mut host = tool(1, 7, None, "search", 1);
+    host.duration_ns = Some(9 * SECOND);
+    let mut first = tool(2, 7, Some(1), "search", 3);
+    first.status = Status::Error;
+    let mut second = tool(3, 7, Some(1), "search", 3);
+    second.start_ns += 2 * SECOND;
+    assert_eq!(calls_of(&[host, first, second]).len(), 1);
+}
+
+fn caller(id: u8, name: &str, start_ms: i64, duration_ms: i64) -> Observation {
+    let mut caller = tool(id, id, None, name, 1);
+    caller.start_ns += start_ms * 1_000_000;
+    caller.duration_ns = Some(duration_ms * 1_000_000);
+    caller.hop = Some(Hop::Host);
+    caller
+}
+
+fn server(id: u8, parent: Option<u8>, name: &str, start_ms: i64, duration_ms: i64) -> Observation {
+    let mut server = tool(id, id, parent, name, 2);
+    server.start_ns += start_ms * 1_000_000;
+    server.duration_ns = Some(duration_ms * 1_000_000);
+    server.mcp.server = Some("weather".into());
+    server
+}
+
+#[test]
+fn a_server_in_another_trace_is_joined_by_name_and_time() {
+    let calls = calls_of(&[
+        caller(1, "weather_get_forecast", 0, 300),
+        server(11, None, "get_forecast", 50, 100),
+    ]);
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].rules, "time_containment");
+    assert_eq!(calls[0].confidence.as_str(), "guessed");
+    assert_eq!(calls[0].mcp.server.as_deref(), Some("weather"));
+    assert_eq!(calls[0].mcp.tool.as_deref(), Some("get_forecast"));
+    let later = server(11, None, "get_forecast", 900, 100);
+    assert_eq!(calls_of(&[caller(1, "weather_get_forecast", 0, 300), later]).len(), 2);
+}
+
+#[test]
+fn a_server_below_an_http_span_that_nobody_reads_is_joined_too() {
+    // Its parent is an ASGI span, which is no observation.
+    let calls = calls_of(&[
+        caller(1, "weather_get_forecast", 0, 300),
+        server(11, Some(99), "get_forecast", 50, 100),
+    ]);
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].hops, 2);
+}
+
+#[test]
+fn a_server_that_its_own_trace_called_is_not_joined_to_another_host() {
+    let mut client = tool(11, 12, None, "get_forecast", 3);
+    client.start_ns += 40_000_000;
+    client.duration_ns = Some(120_000_000);
+    let mut served = server(12, Some(11), "get_forecast", 50, 100);
+    served.trace_id = client.trace_id;
+    let calls = calls_of(&[caller(1, "weather_get_forecast", 0, 300), client, served]);
+    assert_eq!(calls.len(), 2);
+}
+
+#[test]
+fn equal_arguments_pair_parallel_calls_of_one_tool() {
+    let with = |mut record: Observation, hash: &str| {
+        record.arguments_hash = Some(hash.into());
+        record
+    };
+    // By time alone the two would be swapped.
+    let calls = calls_of(&[
+        with(caller(1, "weather_get_forecast", 0, 300), "oslo"),
+        with(caller(2, "weather_get_forecast", 10, 280), "paris"),
+        with(server(11, None, "get_forecast", 11, 278), "oslo"),
+        with(server(12, None, "get_forecast", 1, 280), "paris"),
+    ]);
+    assert_eq!(calls.len(), 2);
+    for call in &calls {
+        assert_eq!(call.rules, "arguments_hash");
+        assert_eq!(call.observation_ids[1].0[0], call.observation_ids[0].0[0] + 10);
+    }
+}
+
+#[test]
+fn different_arguments_speak_against_a_pair_but_do_not_forbid_it() {
+    let mut host = caller(1, "weather_get_forecast", 0, 300);
+    host.arguments_hash = Some("wrapped".into());
+    let mut served = server(11, None, "get_forecast", 50, 100);
+    served.arguments_hash = Some("plain".into());
+    let calls = calls_of(&[host, served]);
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].rules, "time_containment");
+}
+
+#[test]
+fn parallel_calls_and_servers_are_paired_once_each() {
+    let mut records = Vec::new();
+    for n in 0..6u8 {
+        records.push(caller(n, "weather_get_forecast", i64::from(n), 300));
+        records.push(server(100 + n, None, "get_forecast", i64::from(n) + 2, 290));
+    }
+    let calls = calls_of(&records);
+    assert_eq!(calls.len(), 6);
+    assert!(calls.iter().all(|call| call.hops == 2));
+}
+
+#[test]
+fn a_gateway_of_another_trace_joins_host_and_server_of_others() {
+    let host = caller(1, "gw_weather_get_forecast", 0, 400);
+    let mut gateway = server(11, None, "weather_get_forecast", 20, 300);
+    gateway.mcp.server = Some("gw".into());
+    let mut onward = tool(12, 11, Some(11), "get_forecast", 3);
+    onward.start_ns += 40_000_000;
+    onward.duration_ns = Some(200_000_000);
+    let served = server(21, None, "get_forecast", 60, 100);
+    let calls = calls_of(&[host, gateway, onward, served]);
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].hops, 4);
+    assert_eq!(calls[0].mcp.server.as_deref(), Some("weather"), "the innermost server");
+}
+
+#[test]
+fn prompts_and_resources_are_joined_across_traces_like_tools() {
+    for kind in [CallKind::Prompt, CallKind::Resource] {
+        let mut host = caller(1, "x", 0, 300);
+        let mut served = server(11, None, "x", 50, 100);
+        for record in [&mut host, &mut served] {
+            record.kind = kind;
+            record.mcp.tool = None;
+            record.mcp.mcp_method = None;
+            record.mcp.prompt = (kind == CallKind::Prompt).then(|| "triage".into());
+            record.mcp.resource_uri = (kind == CallKind::Resource).then(|| "file:///notes".into());
+        }
+        assert_eq!(calls_of(&[host, served]).len(), 1, "{}", kind.as_str());
+    }
+}
+
+#[test]
+fn rule_11_evidence_alone_makes_no_call() {
+    let mut detail = tool(1, 7, None, "get_forecast", 1);
+    detail.role = Role::Detail;
+    assert!(tools(&calls_of(&[detail])).is_empty());
+    let mut detail = blank(2, CallKind::Llm);
+    detail.role = Role::Detail;
+    detail.usage = used(10, 2);
+    assert!(calls_of(&[detail]).is_empty());
+}
+
+#[test]
+fn a_conversation_is_never_made_of_a_transports_session() {
+    // Dialects leave mcp.session.id out; the fold takes conversations from dimensions only.
+    let mut host = caller(1, "weather_get_forecast", 0, 300);
+    host.dimensions.session_id = Some("conversation".into());
+    let calls = calls_of(&[host, server(11, None, "get_forecast", 50, 100)]);
+    assert_eq!(calls[0].dimensions.session_id.as_deref(), Some("conversation"));
+}

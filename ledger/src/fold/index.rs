@@ -9,6 +9,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use spanledger_model::{CallKind, Observation, Role, SpanId, TraceId};
 
+use super::mcp_calls::name_of;
+use super::names::names_agree;
+
 /// How far apart the clocks of two records of one operation may be, nanoseconds: log events are written when
 /// the answer has arrived and their times are rounded to milliseconds.
 pub const CLOCK_SLACK_NS: i64 = 2_000_000_000;
@@ -178,14 +181,21 @@ fn may_adopt(outer: &Observation) -> bool {
     outer.span_kind.is_some()
         && (outer.kind == CallKind::Agent
             || outer.kind.uses_a_model() && outer.role == Role::Rollup
-            || outer.kind.is_mcp() && outer.span_kind != Some(SPAN_KIND_SERVER) && outer.role == Role::Leaf)
+            || outer.kind.is_mcp() && outer.role == Role::Leaf)
 }
 
 fn may_contain(outer: &Observation, inner: &Observation) -> bool {
     match outer.kind {
         CallKind::Agent => true,
         kind if kind.uses_a_model() => inner.kind == kind,
-        kind => inner.kind == kind && inner.span_kind.is_some(),
+        kind if inner.kind != kind || inner.span_kind.is_none() => false,
+        // What a server does to answer is done in its own process: a gateway that calls on.
+        _ if outer.span_kind == Some(SPAN_KIND_SERVER) => {
+            inner.span_kind != Some(SPAN_KIND_SERVER)
+                && inner.dimensions.service == outer.dimensions.service
+                && names_agree(name_of(outer), name_of(inner))
+        }
+        _ => true,
     }
 }
 

@@ -6,7 +6,7 @@
 //! *gateway and client*; *nested spans* and *failed attempts* below a call. A span over several reporting
 //! calls only repeats them and is left out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use spanledger_model::{CallKind, Hop, Observation, Role, Source, Status};
 
@@ -30,6 +30,7 @@ pub(crate) fn group(index: &Index<'_>, inheritance: &Inheritance<'_>) -> Vec<Gro
     join_session_events(index, &leaves, inheritance, &mut joins);
     join_gateways(index, &leaves, &mut joins);
     let demoted = join_or_demote_parents(index, &leaves, &mut joins);
+    join_stream_ends(index, &leaves, &mut joins);
     let mut groups: Vec<Group> = joins
         .parts(leaves.into_iter().filter(|leaf| !demoted.contains_key(leaf)))
         .into_iter()
@@ -188,7 +189,7 @@ fn contains_loosely(a: &Observation, b: &Observation) -> bool {
 fn says_twice(index: &Index<'_>, joins: &mut Joins, a: usize, b: usize) -> bool {
     let slot = |position: usize| {
         let observation = index.get(position);
-        let name = (observation.source == Source::Log).then_some(observation.name.as_str());
+        let name = is_event(observation).then_some(observation.name.as_str());
         (observation.source, observation.scope.as_deref(), name)
     };
     let first: Vec<_> = joins.members_of(a).iter().map(|member| slot(*member)).collect();
@@ -220,8 +221,7 @@ fn join_session_events(index: &Index<'_>, leaves: &[usize], inheritance: &Inheri
                 near.take_while(|b| index.get(**b).end_ns().abs_diff(index.get(*a).end_ns()) <= CLOCK_SLACK_NS as u64)
             {
                 let (first, second) = (index.get(*a), index.get(*b));
-                let has_an_event = first.source == Source::Log || second.source == Source::Log;
-                let may_be_one = has_an_event
+                let may_be_one = (is_event(first) || is_event(second))
                     && counts_agree(first, second)
                     && models_agree(first, second)
                     && !(first.dialect == second.dialect && ids_differ(first, second));
@@ -237,6 +237,57 @@ fn join_session_events(index: &Index<'_>, leaves: &[usize], inheritance: &Inheri
     for (_, a, b) in pairs {
         if joins.find(a) != joins.find(b) && !says_twice(index, joins, a, b) {
             joins.join(a, b, Rule::SessionEvent);
+        }
+    }
+}
+
+/// A log record, or a span without length that is one by nature.
+fn is_event(observation: &Observation) -> bool {
+    observation.source == Source::Log || observation.duration_ns.unwrap_or(0) <= 0
+}
+
+/// A streamed call whose span ended before its counts were known: they stand in an event beside it, after it.
+fn join_stream_ends(index: &Index<'_>, leaves: &[usize], joins: &mut Joins) {
+    let place = |position: usize| {
+        let observation = index.get(position);
+        Some((
+            observation.trace_id?,
+            observation.parent_span_id,
+            observation.scope.as_deref(),
+        ))
+    };
+    let mut silent: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    let mut ends = Vec::new();
+    for leaf in leaves.iter().filter(|leaf| index.get(**leaf).span_kind.is_some()) {
+        let observation = index.get(*leaf);
+        let is_told = joins
+            .members_of(*leaf)
+            .iter()
+            .any(|member| index.get(*member).usage.is_chargeable());
+        let Some(place) = place(*leaf) else { continue };
+        if is_event(observation) && observation.usage.is_chargeable() && joins.members_of(*leaf).len() == 1 {
+            ends.push((place, *leaf));
+        } else if !is_event(observation) && !is_told && observation.status != Status::Error {
+            silent.entry(place).or_default().push(*leaf);
+        }
+    }
+    let mut pairs = Vec::new();
+    for (place, end) in ends {
+        let Some(silent) = silent.get(&place) else { continue };
+        let told = index.get(end);
+        let before = silent.partition_point(|call| index.get(*call).start_ns <= told.start_ns);
+        for call in silent[..before].iter().rev().take(NEIGHBOURS_MAX) {
+            if models_agree(index.get(*call), told) {
+                pairs.push((told.start_ns.abs_diff(index.get(*call).start_ns), *call, end));
+            }
+        }
+    }
+    pairs.sort_unstable();
+    let mut taken = BTreeSet::new();
+    for (_, call, end) in pairs {
+        if !taken.contains(&call) && !taken.contains(&end) {
+            taken.extend([call, end]);
+            joins.join(call, end, Rule::SessionEvent);
         }
     }
 }

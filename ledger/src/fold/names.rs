@@ -42,16 +42,17 @@ pub fn names_agree(a: Option<&str>, b: Option<&str>) -> bool {
 }
 
 fn clear_names_agree(a: &str, b: &str) -> bool {
-    let (a, b) = (folded(a), folded(b));
-    let (long, short) = if a.len() >= b.len() { (&a, &b) } else { (&b, &a) };
-    let Some(prefix) = long.strip_suffix(short.as_str()) else {
+    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
+    let (folded_long, folded_short) = (collapsed(long), collapsed(short));
+    let Some(prefix) = folded_long.strip_suffix(folded_short.as_str()) else {
         return false;
     };
+    // Codex writes the server and the tool without anything between them.
+    let runs_on = |whole: &str| !whole.contains("__") && short.len() >= BARE_NAME_MIN;
     prefix.is_empty()
-        || short.is_empty()
+        || folded_short.is_empty()
         || prefix.ends_with('_')
-        // Codex writes the server and the tool without anything between them.
-        || prefix.starts_with("mcp__") && !prefix[5..].contains("__") && short.len() >= BARE_NAME_MIN
+        || long.strip_prefix("mcp__").is_some_and(runs_on)
 }
 
 /// Dashes, dots, slashes and colons as underscores.
@@ -65,6 +66,15 @@ fn folded(name: &str) -> String {
             }
         })
         .collect()
+}
+
+/// As [`folded`], several signs in a row as one.
+fn collapsed(name: &str) -> String {
+    let mut name = folded(name);
+    while name.contains("__") {
+        name = name.replace("__", "_");
+    }
+    name
 }
 
 /// The hash of the tool in a hashed name: `sha256(server)/sha256(tool)`, or the latter alone.

@@ -57,6 +57,7 @@ fn session(n: usize) -> Vec<Observation> {
         record.observation_id = ObservationId(id(n));
         record.span_id = record.span_kind.map(|_| SpanId(id(n)[..8].try_into().unwrap()));
         record.dimensions.session_id = Some("s".into());
+        record.dimensions.service = Some("a".into());
         record.start_ns += n as i64 * 20_000_000;
         record.duration_ns = Some(90_000_000);
     };

@@ -411,3 +411,25 @@ fn rule_14_a_call_of_which_no_counts_are_known_is_shown() {
     cut.status = Status::Ok;
     assert_eq!(llm(&calls_of(&[cut])), [(None, None)]);
 }
+
+#[test]
+fn rule_1_counts_that_a_stream_tells_when_it_ends_are_of_the_call_before_it() {
+    // Logfire: the call's span has no counts, a span without length beside it has them.
+    let mut records = Vec::new();
+    for n in 0..3u8 {
+        let mut call = blank(n, CallKind::Llm);
+        call.start_ns += i64::from(n) * 10 * SECOND;
+        let mut end = second_of(&call, 100 + n);
+        end.name = "streaming response took".into();
+        end.start_ns += 4 * SECOND;
+        end.duration_ns = Some(0);
+        end.usage = used(100, 20 + i64::from(n));
+        records.extend([call, end]);
+    }
+    let calls = calls_of(&records);
+    assert_eq!(
+        llm(&calls),
+        [(Some(100), Some(20)), (Some(100), Some(21)), (Some(100), Some(22))]
+    );
+    assert!(calls.iter().all(|call| call.rules == "session_event"));
+}

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod beyond_a_component;
+
 use std::path::Path;
 use std::sync::Arc;
 

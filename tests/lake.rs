@@ -1,7 +1,14 @@
 //! The lake is open: the Python `deltalake` package, which knows nothing of us, reads every table, and finds the
 //! rows and the sums that our own SQL gives.
 
+use std::sync::Arc;
+
 use serde_json::Value;
+use spanledger_lake::tables::Table;
+use spanledger_lake::tables::raw::{SpanRow, SpansBuilder};
+use spanledger_lake::{Commit, Lake, LakeOptions, Replay, TableRows, WalRecord};
+use spanledger_model::Clock;
+use spanledger_model::clock::SystemClock;
 use spanledger_testkit::captures::{self, Capture};
 use spanledger_testkit::tools;
 
@@ -13,8 +20,8 @@ const FILLED: [&str; 6] = ["spans", "logs", "metrics", "observations", "calls", 
 #[tokio::test]
 async fn the_deltalake_package_reads_the_same_rows_and_sums() {
     let server = TestServer::start().await;
-    for name in captures::NAMES {
-        let capture = Capture::load(name).unwrap();
+    for name in captures::names().unwrap() {
+        let capture = Capture::load(&name).unwrap();
         server.post_all(&capture.bodies).await.unwrap();
     }
     server.settled().await.unwrap();
@@ -55,4 +62,85 @@ fn exact(column: &str) -> String {
         true => column.to_owned(),
         false => format!("CAST({column} AS DECIMAL(38, 0))"),
     }
+}
+
+/// Nanoseconds of sixty days, twice what raw spans are kept.
+const LONG_AGO_NS: i64 = 60 * 86_400_000_000_000;
+
+/// A clock that is sixty days behind.
+#[derive(Debug)]
+struct LongAgo;
+
+impl Clock for LongAgo {
+    fn now_ns(&self) -> i64 {
+        SystemClock.now_ns() - LONG_AGO_NS
+    }
+}
+
+/// A lake that was never written through its log.
+struct NoReplay;
+
+impl Replay for NoReplay {
+    fn rows(&self, _: &WalRecord) -> spanledger_lake::Result<TableRows> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn what_is_past_its_days_is_gone_for_an_outside_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LakeOptions {
+        data_dir: folder.path().join("data"),
+        ..LakeOptions::default()
+    };
+    let lake = Lake::open(options, Arc::new(LongAgo), &NoReplay).await.unwrap();
+    let mut spans = SpansBuilder::default();
+    let no_attributes: Vec<(String, String)> = Vec::new();
+    let now_ns = SystemClock.now_ns();
+    for (id, start_ns) in [(1, now_ns - LONG_AGO_NS), (2, now_ns - LONG_AGO_NS), (3, now_ns)] {
+        spans.append(&SpanRow {
+            tenant: "default",
+            start_ns,
+            duration_ns: 1,
+            trace_id: &[id; 16],
+            span_id: &[id; 8],
+            parent_span_id: &[],
+            name: "tools/call",
+            kind: 1,
+            status: "unset",
+            status_message: "",
+            service: None,
+            scope: "",
+            scope_version: "",
+            trace_state: "",
+            flags: 0,
+            resource: &no_attributes,
+        });
+        spans.finish_row();
+    }
+    let commit = Commit {
+        adds: vec![spans.finish()],
+        operation: "WRITE",
+        ..Commit::default()
+    };
+    lake.commit(Table::Spans, commit).await.unwrap();
+    lake.shutdown().await.unwrap();
+    drop(lake);
+
+    let retain = |arguments: &[&str]| {
+        let arguments = [&["lake", "retain", "--data", "data"], arguments].concat();
+        run_ok(folder.path(), &arguments)
+    };
+    let planned = retain(&["--dry-run"]);
+    assert!(planned.contains("would remove 1 files with 2 rows"), "{planned}");
+    let report: Value = serde_json::from_str(&retain(&["--format", "json"])).unwrap();
+    let of_spans = &report["tables"][0];
+    assert_eq!((&of_spans["table"], &of_spans["keep"]), (&"spans".into(), &30.into()));
+    assert_eq!((&of_spans["n_files"], &of_spans["n_rows"]), (&1.into(), &2.into()));
+    assert!(retain(&[]).contains("nothing is past its days"));
+
+    let mut reader = tools::python("read_lake.py").unwrap();
+    let read = tools::run(reader.arg(data_of(&folder))).await.unwrap();
+    let tables: Value = serde_json::from_str(&read).unwrap();
+    assert_eq!(tables["spans"]["rows"], 1, "{read}");
 }

@@ -1,15 +1,20 @@
-//! `lake stats` and `lake verify`: what a folder holds, and whether it is what its logs say.
+//! `lake stats`, `lake verify` and `lake retain`: what a folder holds, whether it is what its logs say, and
+//! what is past its days.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use spanledger_lake::{LakeStats, VerifyReport};
+use spanledger_lake::{ErrorKind, ExpireReport, Lake, LakeStats, VerifyReport};
+use spanledger_ledger::prices::PriceBook;
+use spanledger_ledger::settle::{SettleOptions, Settler};
+use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
 
-use crate::cli::{LakeArgs, LakeCommand, ReportFormat};
+use crate::cli::{LakeArgs, LakeCommand, ReportFormat, RetainArgs};
 use crate::config::Config;
-use crate::exit::Outcome;
+use crate::exit::{Kind, Outcome, fail};
 use crate::output::{self, grouped};
+use crate::serve::lake_options;
 use crate::source;
 
 /// Runs the command.
@@ -17,6 +22,7 @@ pub async fn run(command: &LakeCommand, config: &Config) -> anyhow::Result<Outco
     match command {
         LakeCommand::Stats(args) => stats(args, config).await,
         LakeCommand::Verify(args) => verify(args, config).await,
+        LakeCommand::Retain(args) => retain(args, config).await,
     }
 }
 
@@ -79,10 +85,123 @@ fn verify_text(report: &VerifyReport) -> String {
     text
 }
 
+async fn retain(args: &RetainArgs, config: &Config) -> anyhow::Result<Outcome> {
+    let retention = config.retention.options();
+    retention.check()?;
+    let data = source::folder(args.lake.data.as_ref(), config);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Also says so where there is no lake, before one would be made.
+    let lake = source::read_only(&data, Arc::clone(&clock)).await?;
+    let report = if args.dry_run {
+        lake.expiring(&retention)
+    } else {
+        drop(lake);
+        expire(config, clock).await?
+    };
+    output::print(&match args.lake.format {
+        ReportFormat::Json => format!("{:#}\n", serde_json::to_value(&report)?),
+        ReportFormat::Table => retain_text(&report, args.dry_run),
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// Settles what is left, so that no observation goes unread, then lets expire what is past its days.
+async fn expire(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<ExpireReport> {
+    let mut options = lake_options(config);
+    // Else the background task could be faster, and the report would say that nothing went.
+    options.compaction.enabled = false;
+    let replay = crate::serve::replay(config)?;
+    let opened = Lake::open(options, Arc::clone(&clock), &replay).await;
+    let lake = opened.map_err(|error| match error.kind() {
+        ErrorKind::Busy => fail(
+            Kind::Busy,
+            format!(
+                "{} is served by another process, which removes old files by itself; look with --dry-run, or stop it",
+                config.data().display()
+            ),
+        ),
+        _ => error.into(),
+    })?;
+    let settler = Settler::spawn(lake.clone(), PriceBook::embedded()?, clock, SettleOptions::default());
+    let settled = settler.settle_now().await;
+    drop(settler);
+    let expired = lake.expire().await;
+    lake.shutdown().await?;
+    settled?;
+    Ok(expired?)
+}
+
+fn retain_text(report: &ExpireReport, is_dry_run: bool) -> String {
+    let rows: Vec<Value> = report
+        .tables
+        .iter()
+        .map(|table| {
+            json!({
+                "table": table.table,
+                "days kept": table.keep.to_string(),
+                "files": table.n_files,
+                "rows": grouped(i64::try_from(table.n_rows).unwrap_or(i64::MAX)),
+                "size": output::bytes(table.bytes),
+                "days": table.n_days,
+                "from": table.first_day.as_deref().unwrap_or(""),
+                "to": table.last_day.as_deref().unwrap_or(""),
+            })
+        })
+        .collect();
+    let columns = ["table", "days kept", "files", "rows", "size", "days", "from", "to"].map(str::to_owned);
+    let mut text = output::table(&columns, &rows.iter().filter_map(Value::as_object).collect::<Vec<_>>());
+    let n_unsettled: u64 = report.tables.iter().map(|table| table.n_files_unsettled).sum();
+    if n_unsettled > 0 {
+        text.push_str(&format!(
+            "\n{n_unsettled} files of observations stay until they are settled\n"
+        ));
+    }
+    let rows = grouped(i64::try_from(report.n_rows()).unwrap_or(i64::MAX));
+    let what = format!(
+        "{} files with {rows} rows, {}",
+        report.n_files(),
+        output::bytes(report.bytes())
+    );
+    text.push_str(&match (report.n_files(), is_dry_run) {
+        (0, _) => "\nnothing is past its days\n".to_owned(),
+        (_, true) => format!("\nwould remove {what}; nothing was changed\n"),
+        (_, false) => format!("\nremoved {what}; a server's vacuum frees the disk half an hour after it starts\n"),
+    });
+    text
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn retention_says_what_goes() {
+        let table = spanledger_lake::TableExpiry {
+            table: "spans",
+            keep: spanledger_lake::Keep::Days(30),
+            n_files: 2,
+            n_rows: 1200,
+            bytes: 2048,
+            n_days: 2,
+            first_day: Some("2026-10-01".to_owned()),
+            last_day: Some("2026-10-02".to_owned()),
+            n_files_unsettled: 0,
+        };
+        let mut report = ExpireReport { tables: vec![table] };
+        let text = retain_text(&report, true);
+        assert!(
+            text.contains("2026-10-02") && text.contains("would remove 2 files with 1,200 rows"),
+            "{text}"
+        );
+        assert!(retain_text(&report, false).contains("\nremoved 2 files"));
+        (report.tables[0].n_files, report.tables[0].n_files_unsettled) = (0, 1);
+        let text = retain_text(&report, false);
+        assert!(
+            text.contains("nothing is past") && text.contains("until they are settled"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn verification_says_what_is_damaged() {

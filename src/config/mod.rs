@@ -5,13 +5,18 @@
 //! authenticator are components, not settings, and secrets are not kept here.
 
 mod resolve;
+mod retention;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use spanledger_ingest::Limits;
+use spanledger_ingest::noise::{NoiseRule, NoiseRules};
 
 pub use resolve::{Origin, Paths, Resolver, Setting};
+use retention::FileRetention;
+pub use retention::Retention;
 
 use crate::exit::{Kind, fail};
 
@@ -53,6 +58,10 @@ pub struct Config {
     pub otlp: Otlp,
     /// The lake's tempo.
     pub lake: Lake,
+    /// How long each table is kept.
+    pub retention: Retention,
+    /// The user's noise rules, asked before the built-in ones.
+    pub noise: Setting<Vec<NoiseRule>>,
     /// The user's own dialects.
     pub dialects: Dialects,
     /// Our own logs.
@@ -135,6 +144,8 @@ struct FileConfig {
     http: FileHttp,
     otlp: FileOtlp,
     lake: FileLake,
+    retention: FileRetention,
+    noise: Vec<NoiseRule>,
     dialects: FileDialects,
     log: FileLog,
 }
@@ -276,6 +287,8 @@ impl Config {
                     GROUP_COMMIT_WINDOW_US_DEFAULT,
                 )?,
             },
+            retention: Retention::resolve(&file.retention, from)?,
+            noise: from.of_file(file.noise),
             dialects: Dialects {
                 files: from.pick(
                     "dialects.files",
@@ -310,9 +323,22 @@ impl Config {
         &self.storage.data.value
     }
 
+    /// The limits of ingest, with the noise rules.
+    ///
+    /// # Errors
+    /// Kind invalid for a noise rule that cannot be used.
+    pub fn ingest_limits(&self) -> anyhow::Result<Limits> {
+        let noise = NoiseRules::with(&self.noise.value).map_err(|error| fail(Kind::Invalid, error.message()))?;
+        Ok(Limits {
+            body_bytes_max: self.otlp.body_bytes_max.value,
+            noise,
+            ..Limits::default()
+        })
+    }
+
     /// Every setting, for `config show`.
     pub fn show(&self) -> Vec<Shown> {
-        vec![
+        let mut lines = vec![
             shown("storage.data", "SPANLEDGER_DATA", &self.storage.data, |path| {
                 path.display().to_string()
             }),
@@ -371,7 +397,10 @@ impl Config {
                 ToString::to_string,
             ),
             shown("log.filter", "SPANLEDGER_LOG", &self.log.filter, Clone::clone),
-        ]
+        ];
+        lines.extend(self.retention.show());
+        lines.push(retention::show_noise(&self.noise));
+        lines
     }
 
     /// What cannot be used although it can be read, each with the next step.
@@ -404,6 +433,7 @@ impl Config {
         if self.lake.flush_interval_ms.value == 0 {
             problems.push("lake.flush_interval_ms = 0 would write a file a request; the default is 2000".to_owned());
         }
+        problems.extend(retention::problems(&self.retention, &self.noise.value));
         problems
     }
 
@@ -463,6 +493,7 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<FileConfig> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use spanledger_lake::Keep;
 
     fn resolve(flags: Flags, env: &'static [(&'static str, &'static str)], toml: &str) -> anyhow::Result<Config> {
         let path = PathBuf::from("test.toml");
@@ -551,6 +582,45 @@ mod tests {
         keys.dedup();
         assert_eq!(keys.len(), shown.len());
         assert!(shown.iter().all(|line| line.origin == Origin::Default));
+    }
+
+    #[test]
+    fn retention_and_noise_are_read_and_checked() {
+        let toml = "[retention]\nspans_days = 7\npayloads_days = \"forever\"\n\
+                    [[noise]]\nrule = \"mine\"\nservice = \"my-*\"\nkeep = 0.5\n";
+        let config = resolve(Flags::default(), &[("SPANLEDGER_RETENTION_LOGS_DAYS", "90")], toml).unwrap();
+        let options = config.retention.options();
+        assert_eq!((options.spans, options.logs), (Keep::Days(7), Keep::Days(90)));
+        assert_eq!((options.payloads, options.ledger), (Keep::Forever, Keep::Forever));
+        assert_eq!(config.problems(), Vec::<String>::new());
+        assert_ne!(config.ingest_limits().unwrap(), Limits::default());
+        let shown = config.show();
+        let value = |key| {
+            shown
+                .iter()
+                .find(|line| line.key == key)
+                .map(|line| line.value.as_str())
+        };
+        assert_eq!(value("retention.spans_days"), Some("7"));
+        assert_eq!(value("noise"), Some("mine keep 0.5, built-in rules"));
+
+        for (toml, expected) in [
+            ("[retention]\nspans_days = 1\n", "retention.spans_days = 1"),
+            ("[retention]\nobservations_days = 90\n", "does not outlive"),
+            ("[[noise]]\nrule = \"x\"\nkeep = 2.0\n", "noise rule x"),
+        ] {
+            let config = resolve(Flags::default(), &[], toml).unwrap();
+            assert!(
+                config.problems().join("\n").contains(expected),
+                "{:?}",
+                config.problems()
+            );
+            let error = config.usable().unwrap_err();
+            assert_eq!(crate::exit::exit_code(&error), crate::exit::INVALID);
+        }
+        for toml in ["[retention]\nspans_days = \"soon\"\n", "[[noise]]\nrule = \"x\"\n"] {
+            assert!(resolve(Flags::default(), &[], toml).is_err(), "{toml}");
+        }
     }
 
     #[test]

@@ -127,6 +127,16 @@ impl Resolver {
         })
     }
 
+    /// A list that only the file has.
+    pub fn of_file<T>(&self, list: Vec<T>) -> Setting<Vec<T>> {
+        let origin = if list.is_empty() {
+            Origin::Default
+        } else {
+            Origin::File(self.file.clone())
+        };
+        Setting { value: list, origin }
+    }
+
     /// Paths of the configuration file: a relative one is beside that file.
     pub fn beside_file(&self, paths: Vec<PathBuf>) -> Paths {
         let folder = self.file.parent().unwrap_or(std::path::Path::new(""));

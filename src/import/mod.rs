@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use spanledger_access::{LocalOnly, Principal};
 use spanledger_ingest::Pipeline;
-use spanledger_ingest::{Accept as _, Encoding, Limits, Signal};
+use spanledger_ingest::{Accept as _, Encoding, Signal};
 use spanledger_lake::Lake;
 use spanledger_lake::files::LocalFiles;
 use spanledger_ledger::prices::PriceBook;
@@ -141,10 +141,7 @@ impl Sink {
             Arc::clone(&clock),
             SettleOptions::default(),
         );
-        let limits = Limits {
-            body_bytes_max: config.otlp.body_bytes_max.value,
-            ..Limits::default()
-        };
+        let limits = config.ingest_limits()?;
         let pipeline = Pipeline::new(lake.clone(), Arc::new(LocalOnly), limits, clock, dialects);
         Ok(Self::Folder {
             lake,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use spanledger_access::{LocalOnly, SharedAuthenticator};
-use spanledger_ingest::{Accept as _, Limits};
+use spanledger_ingest::Accept as _;
 use spanledger_ingest::{OtlpReplay, Pipeline};
 use spanledger_lake::files::Files;
 use spanledger_lake::{Lake, LakeOptions};
@@ -28,7 +28,8 @@ use spanledger_query::Engine;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use ports::Addresses;
+pub use ports::{Addresses, listen};
+pub use screen::write_ready_file;
 pub use signals::Signals;
 
 use crate::cli::ServeArgs;
@@ -114,10 +115,7 @@ impl Server {
             SettleOptions::default(),
         ));
         let authenticator: SharedAuthenticator = Arc::new(LocalOnly);
-        let limits = Limits {
-            body_bytes_max: config.otlp.body_bytes_max.value,
-            ..Limits::default()
-        };
+        let limits = config.ingest_limits()?;
         let pipeline = Pipeline::new(
             lake.clone(),
             authenticator,
@@ -245,15 +243,30 @@ impl Server {
 /// # Errors
 /// Kind busy where another process has it.
 pub async fn open_lake(config: &Config, files: Arc<dyn Files>, clock: Arc<dyn Clock>) -> anyhow::Result<Lake> {
-    let options = LakeOptions {
+    Ok(Lake::open_on(lake_options(config), clock, files, &replay(config)?).await?)
+}
+
+/// The settings of the lake.
+pub fn lake_options(config: &Config) -> LakeOptions {
+    LakeOptions {
         data_dir: config.data().to_owned(),
         flush_interval_ms: config.lake.flush_interval_ms.value,
         seal_bytes_max: config.lake.seal_bytes_max.value,
         group_commit_window_us: config.lake.group_commit_window_us.value,
+        retention: config.retention.options(),
         ..LakeOptions::default()
-    };
-    let replay = OtlpReplay::new(Limits::default(), crate::dialects::registry(config)?);
-    Ok(Lake::open_on(options, clock, files, &replay).await?)
+    }
+}
+
+/// Reads the log as new requests are read.
+///
+/// # Errors
+/// Kind invalid for a dialect or a noise rule that cannot be used.
+pub fn replay(config: &Config) -> anyhow::Result<OtlpReplay> {
+    Ok(OtlpReplay::new(
+        config.ingest_limits()?,
+        crate::dialects::registry(config)?,
+    ))
 }
 
 /// Resolves when the server is to stop.

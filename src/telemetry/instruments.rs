@@ -54,6 +54,7 @@ impl Instruments {
 pub fn observe(provider: &SdkMeterProvider, lake: &Lake, pipeline: &Arc<Pipeline>) -> Instruments {
     let meter = provider.meter("spanledger");
     received(&meter, pipeline);
+    left_out(&meter, pipeline);
     stages(&meter, lake);
     Instruments::new(provider)
 }
@@ -106,6 +107,20 @@ fn received(meter: &Meter, pipeline: &Arc<Pipeline>) {
         .with_callback(move |observer| {
             for (dialect, count) in recognised.meters().read().recognised {
                 observer.observe(count, &[KeyValue::new("dialect", dialect)]);
+            }
+        })
+        .build();
+}
+
+/// Spans that were accepted and not stored: the noise rules are the user's, so their names are few.
+fn left_out(meter: &Meter, pipeline: &Arc<Pipeline>) {
+    let pipeline = Arc::clone(pipeline);
+    meter
+        .u64_observable_counter("spanledger.ingest.noise_spans")
+        .with_description("Spans accepted and not stored, by noise rule")
+        .with_callback(move |observer| {
+            for (rule, count) in pipeline.meters().read().noise {
+                observer.observe(count, &[KeyValue::new("rule", rule)]);
             }
         })
         .build();
@@ -193,6 +208,16 @@ fn stages(meter: &Meter, lake: &Lake) {
         "Acknowledged rows that are in no file yet",
         |table| wide(table.n_hot_rows),
     );
+    let expired = lake.clone();
+    meter
+        .u64_observable_counter("spanledger.lake.expired_rows")
+        .with_description("Rows that retention removed from a table")
+        .with_callback(move |observer| {
+            for table in &expired.stats().tables {
+                observer.observe(table.n_rows_expired, &[KeyValue::new("table", table.name)]);
+            }
+        })
+        .build();
 }
 
 /// Age of the newest record that a stage has, against the newest acknowledged one; 0 where it has all.

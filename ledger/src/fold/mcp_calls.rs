@@ -235,9 +235,12 @@ fn join_by_containment(index: &Index<'_>, hops: &[usize], joins: &mut Joins) {
         let inner = index.get(server);
         for key in tail_keys(inner.kind, name_of(inner).unwrap_or_default(), true) {
             let Some(callers) = callers.get(&key) else { continue };
-            let after =
-                callers.partition_point(|caller| index.get(*caller).start_ns <= inner.start_ns.saturating_add(SKEW_NS));
-            for caller in callers[..after].iter().rev().take(CALLERS_MAX) {
+            let until = |time_ns: i64| callers.partition_point(|caller| index.get(*caller).start_ns <= time_ns);
+            let started = until(inner.start_ns.saturating_add(SKEW_NS));
+            let told = until(inner.end_ns().saturating_add(CLOCK_SLACK_NS)).max(started);
+            // Those that began before the server's call, and events that were written soon after it.
+            let near = callers[..started].iter().rev().take(CALLERS_MAX);
+            for caller in near.chain(callers[started..told].iter().take(CALLERS_MAX)) {
                 let outer = index.get(*caller);
                 if may_be_one_call(outer, inner) && joins.find(*caller) != joins.find(server) {
                     pairs.push((likeness(outer, inner), server, *caller));
@@ -260,17 +263,19 @@ fn join_by_containment(index: &Index<'_>, hops: &[usize], joins: &mut Joins) {
 }
 
 /// How well a server's call fits a caller's, the best first. Both ends of the time count: among parallel
-/// calls of one tool the next start may be another call's.
+/// calls of one tool the next start may be another call's. An event has only its end.
 fn likeness(outer: &Observation, inner: &Observation) -> (Hashes, bool, bool, u64) {
     let is_other_server = !names_agree(outer.mcp.server.as_deref(), inner.mcp.server.as_deref());
     let sizes_differ = matches!(
         (outer.sizes.response_bytes, inner.sizes.response_bytes),
         (Some(outer), Some(inner)) if outer != inner
     );
-    let distance_ns = inner
-        .start_ns
-        .abs_diff(outer.start_ns)
-        .saturating_add(inner.end_ns().abs_diff(outer.end_ns()));
+    let at_start_ns = if outer.duration_ns.is_some() {
+        inner.start_ns.abs_diff(outer.start_ns)
+    } else {
+        0
+    };
+    let distance_ns = at_start_ns.saturating_add(inner.end_ns().abs_diff(outer.end_ns()));
     (hashes_of(outer, inner), is_other_server, sizes_differ, distance_ns)
 }
 
@@ -347,13 +352,13 @@ pub fn is_server_call(observation: &Observation) -> bool {
         && name_of(observation).is_some()
 }
 
-/// A host's or client's record of a call by name that took time.
+/// A host's or client's record of a call by name: one that took time, or an event written after it.
 #[must_use]
 pub fn is_caller(observation: &Observation) -> bool {
     observation.kind.is_mcp()
         && !is_server_side(observation)
         && observation.role == Role::Leaf
-        && observation.duration_ns.is_some()
+        && (observation.duration_ns.is_some() || observation.source == Source::Log)
         && name_of(observation).is_some()
 }
 
@@ -368,7 +373,17 @@ pub fn may_be_one_call(caller: &Observation, server: &Observation) -> bool {
     caller.kind == server.kind
         && method_agrees
         && names_agree(name_of(caller), name_of(server))
-        && is_within(times(caller), times(server))
+        && contains(times(caller), times(server))
+}
+
+/// True where a caller's time, as start and end in nanoseconds, is that of a server's call: around it, or for
+/// an event without length soon after its end.
+#[must_use]
+pub fn contains(caller: (i64, i64), server: (i64, i64)) -> bool {
+    if caller.0 < caller.1 {
+        return is_within(caller, server);
+    }
+    server.1 <= caller.1.saturating_add(SKEW_NS) && caller.1.saturating_sub(server.1) <= CLOCK_SLACK_NS
 }
 
 /// True where a server's time lies within a host's, each as start and end in nanoseconds, but for the clocks.

@@ -11,6 +11,9 @@ use super::matching::MatchRule;
 use super::units::{Unit, UnitId, UnitSet};
 use super::validity::Validity;
 
+/// The whole, of which a discount is a part.
+pub(super) const PPM: u32 = 1_000_000;
+
 /// A price of one unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -87,7 +90,10 @@ pub struct Model {
     pub id: String,
     /// The names it is known by.
     pub rule: MatchRule,
-    /// Standard prices; the last whose validity holds is in force, the first where none does. Never empty.
+    /// Who stated it, where it is not the catalogue. Its prices hold when they say they do and at no other time.
+    pub stated_by: Option<String>,
+    /// Standard prices; the last whose validity holds is in force. Where none does, the first is, as the
+    /// catalogue's authors have it, unless the model was stated by somebody else.
     pub records: Vec<PriceRecord>,
     /// Prices in a context; for each unit the first that holds is in force.
     pub variants: Vec<Variant>,
@@ -162,6 +168,29 @@ impl Rate {
         FemtoUsd(self.block_femto)
     }
 
+    /// The rate less a discount in millionths, rounded half to even to whole femto-USD for one unit (for
+    /// the block, where one unit has no whole price): a token is then the same price in every sum.
+    #[must_use]
+    pub fn less(self, discount_ppm: u32) -> Self {
+        let kept = i128::from(PPM.saturating_sub(discount_ppm));
+        let part = |femto: i128| divide_half_even(femto.saturating_mul(kept), i128::from(PPM));
+        match self.one_femto {
+            Some(one) => {
+                let one_femto = part(one);
+                // The block is a multiple of the one, which is no larger than it was.
+                let per = self.block_femto.checked_div(one).unwrap_or(0);
+                Self {
+                    block_femto: one_femto * per,
+                    one_femto: Some(one_femto),
+                }
+            }
+            None => Self {
+                block_femto: part(self.block_femto),
+                one_femto: None,
+            },
+        }
+    }
+
     /// quantity × rate ÷ block. Exact, except that a price by the hour is rounded half to even at the
     /// fifteenth decimal. `None` where it leaves 128 bits.
     #[must_use]
@@ -174,7 +203,7 @@ impl Rate {
     }
 }
 
-fn divide_half_even(value: i128, divisor: i128) -> i128 {
+pub(super) fn divide_half_even(value: i128, divisor: i128) -> i128 {
     let (quotient, twice) = (value.div_euclid(divisor), 2 * value.rem_euclid(divisor));
     quotient + i128::from(twice > divisor || twice == divisor && quotient % 2 != 0)
 }
@@ -246,7 +275,7 @@ impl Model {
             .iter()
             .rev()
             .find(|record| record.validity.holds_at(at_ns))
-            .or(self.records.first())
+            .or(self.records.first().filter(|_| self.stated_by.is_none()))
     }
 
     /// When `records[index]` ends: its own end, or the start of a later one that takes over for good.
@@ -316,6 +345,25 @@ mod tests {
             assert!(rate.of_one().is_some());
         }
         assert!(Rate::parse_rounded("-0.1", tokens).is_err());
+    }
+
+    #[test]
+    fn a_discount_leaves_a_whole_price_for_a_token() {
+        let tokens = UnitId::INPUT.unit();
+        for (price, ppm, left) in [
+            ("3", 125_000, "2.625"),
+            ("0.1", 333_333, "0.0666667"),
+            ("0.000000001", 500_000, "0"),
+            ("0.000000003", 500_000, "0.000000002"),
+            ("15", 1_000_000, "0"),
+            ("0", 100_000, "0"),
+        ] {
+            let rate = Rate::parse(price, tokens).unwrap().less(ppm);
+            assert_eq!(rate.of_block().to_string(), left, "{price} less {ppm}");
+            assert!(rate.of_one().is_some());
+        }
+        let hours = UnitId::of_price_key("audio_hours").unwrap().unit();
+        assert_eq!(Rate::parse("0.111", hours).unwrap().less(100_000).of_block().to_string(), "0.0999");
     }
 
     #[test]

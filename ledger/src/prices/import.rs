@@ -18,6 +18,8 @@
 //!              minimums: [{provider, models, units, at_least, source}]}
 //! ```
 
+use std::collections::HashSet;
+
 use super::catalogue::{Minimum, Model, PriceRecord, Provider, Rate, Rates, Tier, UnitPrice, Variant};
 use super::json::Json;
 use super::matching::MatchRule;
@@ -37,17 +39,17 @@ pub(super) struct Catalogue {
 }
 
 /// Reads a genai-prices v2 catalogue; `source` is the prefix of its records' identities.
-pub(super) fn read_catalogue(text: &str, source: &str) -> Import<Catalogue> {
-    let json = Json::parse(text)?;
-    let Json::Array(items) = &json else {
+pub(super) fn read_catalogue(json: &Json<'_>, source: &str) -> Import<Catalogue> {
+    let Json::Array(items) = json else {
         return Err("expected an array of providers".to_owned());
     };
     let mut catalogue = Catalogue::default();
+    let mut ids = HashSet::new();
     for item in items {
         let id = required_text(item, "id")?;
         let provider = read_provider(item, id, source, &mut catalogue.warnings)
             .map_err(|error| format!("provider {id}: {error}"))?;
-        if catalogue.providers.iter().any(|earlier| earlier.id == provider.id) {
+        if !ids.insert(id) {
             return Err(format!("provider {id} stands twice"));
         }
         catalogue.providers.push(provider);
@@ -57,8 +59,7 @@ pub(super) fn read_catalogue(text: &str, source: &str) -> Import<Catalogue> {
 
 /// Applies overrides on top: a dated price after the model's others, a price in a context before them,
 /// so that either takes precedence.
-pub(super) fn apply_overrides(catalogue: &mut Catalogue, text: &str) -> Import<()> {
-    let json = Json::parse(text)?;
+pub(super) fn apply_overrides(catalogue: &mut Catalogue, json: &Json<'_>) -> Import<()> {
     for (index, item) in json.get("prices").map_or(&[][..], Json::items).iter().enumerate() {
         apply_price(catalogue, item).map_err(|error| format!("override {index}: {error}"))?;
     }
@@ -75,6 +76,7 @@ fn read_provider(item: &Json<'_>, id: &str, source: &str, warnings: &mut Vec<Str
     let rule = |key| item.get(key).map(MatchRule::import).transpose();
     let fallbacks = item.get("fallback_model_providers").map_or(&[][..], Json::items);
     let mut models: Vec<Model> = Vec::new();
+    let mut ids = HashSet::new();
     for model in item.get("models").map_or(&[][..], Json::items) {
         let model_id = required_text(model, "id")?;
         let place = Place {
@@ -83,7 +85,7 @@ fn read_provider(item: &Json<'_>, id: &str, source: &str, warnings: &mut Vec<Str
             model: model_id,
         };
         let model = read_model(model, place, warnings).map_err(|error| format!("model {model_id}: {error}"))?;
-        if models.iter().any(|earlier| earlier.id == model.id) {
+        if !ids.insert(model_id) {
             return Err(format!("model {model_id} stands twice"));
         }
         models.push(model);
@@ -102,14 +104,14 @@ fn read_provider(item: &Json<'_>, id: &str, source: &str, warnings: &mut Vec<Str
 
 /// Where a record stands, for its identity.
 #[derive(Clone, Copy)]
-struct Place<'p> {
-    source: &'p str,
-    provider: &'p str,
-    model: &'p str,
+pub(super) struct Place<'p> {
+    pub(super) source: &'p str,
+    pub(super) provider: &'p str,
+    pub(super) model: &'p str,
 }
 
 impl Place<'_> {
-    fn record(self, validity: Validity, rates: Rates) -> PriceRecord {
+    pub(super) fn record(self, validity: Validity, rates: Rates) -> PriceRecord {
         let id = format!("{}:{}/{}{}", self.source, self.provider, self.model, validity.suffix());
         PriceRecord {
             id,
@@ -119,7 +121,7 @@ impl Place<'_> {
         }
     }
 
-    fn variant(self, context: Vec<(String, String)>, validity: Validity, rates: Rates) -> Variant {
+    pub(super) fn variant(self, context: Vec<(String, String)>, validity: Validity, rates: Rates) -> Variant {
         let context_suffix: String = context.iter().map(|(key, value)| format!("+{key}={value}")).collect();
         let suffix = format!("{context_suffix}{}", validity.suffix());
         let mut record = self.record(Validity::ALWAYS, rates);
@@ -164,6 +166,7 @@ fn read_model(item: &Json<'_>, place: Place<'_>, warnings: &mut Vec<String>) -> 
     let model = Model {
         id: place.model.to_owned(),
         rule,
+        stated_by: None,
         records,
         variants,
         minimums: Vec::new(),
@@ -262,7 +265,7 @@ fn read_unit_price(unit: UnitId, value: &Json<'_>, rounded: &mut Vec<String>) ->
 }
 
 /// Checks that whatever is counted in a priced unit is priced too: its ancestors, and the join of any two.
-fn check_complete(model: &Model) -> Import<()> {
+pub(super) fn check_complete(model: &Model) -> Import<()> {
     for record in &model.records {
         let standard = record.rates.priced();
         let variants = model
@@ -354,6 +357,7 @@ fn apply_price(catalogue: &mut Catalogue, item: &Json<'_>) -> Import<()> {
             let model = Model {
                 id: model_id.to_owned(),
                 rule,
+                stated_by: None,
                 records,
                 variants: Vec::new(),
                 minimums: Vec::new(),

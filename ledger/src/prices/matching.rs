@@ -27,6 +27,8 @@ pub enum MatchRule {
     EndsWith(String),
     /// The name is this.
     Equals(String),
+    /// The name fits this pattern, in which `*` stands for any text and `?` for one byte.
+    Glob(String),
     /// A pattern is found and the refused one, a lookahead at the start, is not.
     Pattern {
         /// What must be found.
@@ -74,6 +76,16 @@ impl MatchRule {
         })
     }
 
+    /// The rule of a name that somebody wrote: itself, or a pattern where it has `*` or `?`.
+    pub(super) fn of_name(name: &str) -> Self {
+        let name = name.trim().to_lowercase();
+        if name.contains(['*', '?']) {
+            Self::Glob(name)
+        } else {
+            Self::Equals(name)
+        }
+    }
+
     /// True where the lowercase `name` matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -83,6 +95,7 @@ impl MatchRule {
             Self::Contains(text) => name.contains(text.as_str()),
             Self::EndsWith(text) => name.ends_with(text.as_str()),
             Self::Equals(text) => name == text,
+            Self::Glob(pattern) => fits(pattern, name),
             Self::StartsWith(text) => name.starts_with(text.as_str()),
             Self::Pattern { wanted, refused } => {
                 wanted.is_match(name.as_bytes())
@@ -109,6 +122,33 @@ impl MatchRule {
             refused: Some(refused),
         })
     }
+}
+
+/// True where `text` fits a pattern with `*` and `?`. The time is at most the product of both lengths.
+pub(super) fn fits(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at_pattern, mut at_text) = (0, 0);
+    // Where the last star was, and how much of the text it has taken.
+    let mut star: Option<(usize, usize)> = None;
+    while at_text < text.len() {
+        match pattern.get(at_pattern) {
+            Some(b'*') => {
+                star = Some((at_pattern, at_text));
+                at_pattern += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == text[at_text] => {
+                at_pattern += 1;
+                at_text += 1;
+            }
+            _ => {
+                let Some((star_at, taken)) = star else { return false };
+                star = Some((star_at, taken + 1));
+                at_pattern = star_at + 1;
+                at_text = taken + 1;
+            }
+        }
+    }
+    pattern[at_pattern..].iter().all(|byte| *byte == b'*')
 }
 
 fn compile(pattern: &str) -> Result<Regex, String> {
@@ -212,6 +252,24 @@ mod tests {
         ] {
             assert_eq!(mistral.matches(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, expected) in [
+            ("*", "", true),
+            ("claude-*", "claude-sonnet-4-5", true),
+            ("claude-*-4-5", "claude-sonnet-4-5-20250929", false),
+            ("*sonnet*", "us.anthropic.claude-sonnet-4-5", true),
+            ("gpt-?", "gpt-5", true),
+            ("gpt-?", "gpt-5.1", false),
+            ("a*b*c", "abbbxc", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+        let (hostile, long) = (format!("{}b", "a*".repeat(100)), "a".repeat(10_000));
+        assert!(!fits(&hostile, &long));
     }
 
     #[test]

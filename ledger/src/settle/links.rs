@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use spanledger_model::ids::hash_parts;
 use spanledger_model::{Observation, ObservationId};
 
-use crate::fold::mcp_calls::{SKEW_NS, is_caller, is_server_call, is_within, name_of};
+use crate::fold::index::CLOCK_SLACK_NS;
+use crate::fold::mcp_calls::{SKEW_NS, contains, is_caller, is_server_call, name_of};
 use crate::fold::model_calls::{gateway_counts, is_gateway_record};
 use crate::fold::names::{names_agree, tail_keys};
 
@@ -55,7 +56,7 @@ pub fn side_of(observation: &Observation) -> Option<Side> {
     if is_server_call(observation) {
         return Some(Side::Server);
     }
-    let is_short = observation.duration_ns.is_some_and(|duration| duration < CALL_NS_MAX);
+    let is_short = observation.duration_ns.unwrap_or(0) < CALL_NS_MAX;
     if !is_short {
         return None;
     }
@@ -120,8 +121,11 @@ impl Links {
             Side::Gateway => (&self.clients, true),
         };
         let own = (observation.start_ns, observation.end_ns());
-        let from = own.0.saturating_sub(if is_inner { CALL_NS_MAX } else { SKEW_NS });
-        let to = if is_inner { own.0 } else { own.1 }.saturating_add(SKEW_NS).max(from);
+        // A record without length is an event after a call that may have been long.
+        let is_event = own.0 >= own.1;
+        let reach = if is_inner || is_event { CALL_NS_MAX } else { SKEW_NS };
+        let from = own.0.saturating_sub(reach);
+        let to = own.1.saturating_add(CLOCK_SLACK_NS).max(from);
         let name = name_of(observation);
         let range = (from, ObservationId([0; 16]))..=(to, ObservationId([u8::MAX; 16]));
         keys_of(observation, side)
@@ -131,7 +135,7 @@ impl Links {
             .filter(|((start_ns, _), other)| {
                 let its = (*start_ns, other.end_ns);
                 let (outer, inner) = if is_inner { (its, own) } else { (own, its) };
-                is_within(outer, inner) && names_agree(name, name.map(|_| &*other.name))
+                contains(outer, inner) && names_agree(name, name.map(|_| &*other.name))
             })
             .map(|((_, observation_id), _)| *observation_id)
             .collect()

@@ -155,6 +155,30 @@ fn a_server_in_another_trace_is_joined_by_name_and_time() {
 }
 
 #[test]
+fn a_hosts_event_without_length_is_joined_with_the_server_that_ended_just_before() {
+    let event_at = |id: u8, ms: i64| {
+        let mut event = caller(id, "weather__get_forecast", ms, 0);
+        event.source = Source::Log;
+        event.name = "task.tool_used".into();
+        event.duration_ns = None;
+        (event.trace_id, event.span_id, event.span_kind) = (None, None, None);
+        event.dimensions.session_id = Some("s".into());
+        event
+    };
+    let calls = calls_of(&[
+        event_at(1, 340),
+        event_at(2, 742),
+        server(11, None, "get_forecast", 0, 335),
+        server(12, None, "get_forecast", 400, 331),
+    ]);
+    assert_eq!(calls.len(), 2);
+    for call in &calls {
+        assert_eq!(call.dimensions.session_id.as_deref(), Some("s"));
+        assert_eq!(call.observation_ids[1].0[0], call.observation_ids[0].0[0] + 10);
+    }
+}
+
+#[test]
 fn a_server_below_an_http_span_that_nobody_reads_is_joined_too() {
     // Its parent is an ASGI span, which is no observation.
     let calls = calls_of(&[

@@ -22,9 +22,12 @@ use std::time::{Duration, Instant};
 use flate2::read::GzDecoder;
 use futures::StreamExt as _;
 use prost::Message as _;
+use spanledger_ingest::dialects::Registry;
 use spanledger_ingest::normalise::{Context, normalise};
 use spanledger_ingest::{Encoding, Limits, Signal, decode};
-use spanledger_model::TenantId;
+use spanledger_lake::tables::{Table, observations};
+use spanledger_model::{Observation, TenantId};
+use spanledger_testkit::captures;
 use spanledger_testkit::grpc::GrpcClient;
 use spanledger_testkit::otlp::{self, int, proto, text};
 use spanledger_testkit::server::Server;
@@ -64,6 +67,7 @@ fn main() {
         gzipped.len() as f64 / SPANS_A_REQUEST as f64,
     );
     functions(&bytes, &gzipped);
+    recognition();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -80,7 +84,7 @@ fn functions(bytes: &[u8], gzipped: &[u8]) {
     let context = Context {
         tenant: TenantId::from_credential("bench"),
         arrived_ns: 1_790_000_000_000_000_000,
-        dialects: spanledger_ingest::dialects::Registry::builtin(),
+        dialects: Registry::builtin(),
     };
     let decoded = decode(Signal::Traces, Encoding::Protobuf, bytes).unwrap();
     let limit = ns_a_span("P2 limit: prost decode alone", None, || {
@@ -103,21 +107,110 @@ fn functions(bytes: &[u8], gzipped: &[u8]) {
     });
 }
 
-/// Repeats `work`, which handles one request, and prints the median time of a span.
-fn ns_a_span(name: &str, limit: Option<f64>, mut work: impl FnMut()) -> f64 {
+/// P2 on what real emitters send: all captures, one after the other, with every dialect and with none. The
+/// difference, less the time that writing the observations' rows takes, is what recognition costs: finding the
+/// rule, reading the fields, building the observations.
+fn recognition() {
+    let mut bodies = Vec::new();
+    let names = captures::names().unwrap();
+    for name in &names {
+        bodies.extend(captures::Capture::load(name).unwrap().bodies);
+    }
+    let requests: Vec<_> = bodies
+        .iter()
+        .map(|body| {
+            let signal = match body.signal {
+                otlp::Signal::Traces => Signal::Traces,
+                otlp::Signal::Logs => Signal::Logs,
+                otlp::Signal::Metrics => Signal::Metrics,
+            };
+            let encoding = match body.encoding {
+                otlp::Encoding::Protobuf => Encoding::Protobuf,
+                otlp::Encoding::Json => Encoding::Json,
+            };
+            (signal, encoding, &body.bytes)
+        })
+        .collect();
+    let none =
+        Registry::from_files(&[("none".to_owned(), "name = \"gen_ai\"\nconventions = false".to_owned())]).unwrap();
+    let limits = Limits::default();
+    let context = |dialects| Context {
+        tenant: TenantId::from_credential("bench"),
+        arrived_ns: 1_795_000_000_000_000_000,
+        dialects,
+    };
+    let read = |context: &Context| {
+        let counts = requests.iter().map(|(signal, encoding, bytes)| {
+            let request = decode(*signal, *encoding, black_box(bytes)).unwrap();
+            black_box(normalise(&request, context, &limits)).n_accepted
+        });
+        counts.sum::<u64>()
+    };
+    let (all, none) = (context(Registry::builtin()), context(none));
+    let n_records = read(&all);
+    println!(
+        "P2 captures: {} captures, {} requests, {n_records} records, {} bytes",
+        names.len(),
+        bodies.len(),
+        bodies.iter().map(|body| body.bytes.len()).sum::<usize>()
+    );
+    let without = ns_each("P2 captures: decode + normalise, no dialect", n_records, None, || {
+        black_box(read(&none));
+    });
+    let with = ns_each(
+        "P2 captures: decode + normalise, all dialects",
+        n_records,
+        Some(without),
+        || {
+            black_box(read(&all));
+        },
+    );
+    let observed: Vec<Vec<Observation>> = requests
+        .iter()
+        .map(|(signal, encoding, bytes)| {
+            let request = decode(*signal, *encoding, bytes).unwrap();
+            let rows = normalise(&request, &all, &limits).rows;
+            let batches = rows.iter().filter(|(table, _)| *table == Table::Observations);
+            batches.flat_map(|(_, batch)| observations::from_batch(batch)).collect()
+        })
+        .collect();
+    let written = ns_each(
+        "P2 captures: writing the observations' rows alone",
+        n_records,
+        Some(without),
+        || {
+            observed.iter().filter(|some| !some.is_empty()).for_each(|some| {
+                black_box(observations::to_batch(some));
+            });
+        },
+    );
+    println!(
+        "P2 captures: recognition is {:.0} % of decode + normalise, {:.0} % with its rows written",
+        100.0 * (with - without - written) / with,
+        100.0 * (with - without) / with
+    );
+}
+
+/// Repeats `work`, which handles one request of the load, and prints the median time of a span.
+fn ns_a_span(name: &str, limit: Option<f64>, work: impl FnMut()) -> f64 {
+    ns_each(name, SPANS_A_REQUEST, limit, work)
+}
+
+/// Repeats `work`, which handles so many records, and prints the median time of one.
+fn ns_each(name: &str, n_records: u64, limit: Option<f64>, mut work: impl FnMut()) -> f64 {
     let mut rounds: Vec<f64> = Vec::new();
     let started = Instant::now();
     while started.elapsed() < FUNCTION_TIME {
         let round = Instant::now();
         work();
-        rounds.push(round.elapsed().as_secs_f64() * 1e9 / SPANS_A_REQUEST as f64);
+        rounds.push(round.elapsed().as_secs_f64() * 1e9 / n_records as f64);
     }
     rounds.sort_by(f64::total_cmp);
     let median = rounds[rounds.len() / 2];
     let ratio = limit
         .map(|limit| format!(", {:.2}x the limit", median / limit))
         .unwrap_or_default();
-    println!("{name}: {median:.0} ns a span, {:.0} spans/s{ratio}", 1e9 / median);
+    println!("{name}: {median:.0} ns each, {:.0} a second{ratio}", 1e9 / median);
     median
 }
 

@@ -11,8 +11,34 @@ use serde_json::Value;
 
 use crate::otlp::{Body, Encoding, Signal};
 
-/// The captures whose dialects are done.
-pub const NAMES: [&str; 4] = ["claude-code", "claude-code-json", "fastmcp-gateway", "openinference"];
+/// The captures of genuine telemetry: every folder with a ground truth.
+///
+/// # Errors
+/// Where the fixtures cannot be listed.
+pub fn names() -> Result<Vec<String>> {
+    names_in(&folder(""))
+}
+
+/// The fixtures made by hand after the documentation of emitters that cannot be run here.
+///
+/// # Errors
+/// Where the fixtures cannot be listed.
+pub fn synthetic_names() -> Result<Vec<String>> {
+    names_in(&synthetic_folder(""))
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("could not list {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.path().join("expected.json").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
 
 /// One capture.
 #[derive(Debug, Clone)]
@@ -31,8 +57,19 @@ impl Capture {
     /// # Errors
     /// Where a file is missing or its name is not understood.
     pub fn load(name: &str) -> Result<Self> {
-        let folder = folder(name);
-        let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
+        Self::read(name, &folder(name))
+    }
+
+    /// Reads a synthetic fixture.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_synthetic(name: &str) -> Result<Self> {
+        Self::read(name, &synthetic_folder(name))
+    }
+
+    fn read(name: &str, folder: &Path) -> Result<Self> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder)
             .with_context(|| format!("could not list {}", folder.display()))?
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<std::io::Result<_>>()?;
@@ -57,10 +94,109 @@ impl Capture {
         })
     }
 
+    /// What its calls must come to.
+    #[must_use]
+    pub fn totals(&self) -> Truth {
+        let mut truth = Truth::read(&self.expected);
+        if self.name == "litellm-proxy" {
+            // Its README gives 0.0080444, but the costs in its bodies, spans and metric alike, sum to this.
+            truth.cost = Some("0.0080294".to_owned());
+        }
+        truth
+    }
+
     /// A number of the ground truth; 0 where it does not name one.
     #[must_use]
     pub fn truth(&self, pointer: &str) -> i64 {
         self.expected.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
+    }
+}
+
+/// What the calls of a capture must come to, as far as its ground truth says: `None` is not said. Counts of
+/// tokens are inclusive, as in `calls`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Truth {
+    /// Model calls that were answered.
+    pub llm_calls: Option<i64>,
+    /// Model calls that failed for good.
+    pub failed_llm_calls: Option<i64>,
+    /// Embedding calls.
+    pub embeddings: Option<i64>,
+    /// Input tokens of model calls.
+    pub input: Option<i64>,
+    /// Output tokens of model calls.
+    pub output: Option<i64>,
+    /// Input tokens read from a cache.
+    pub cache_read: Option<i64>,
+    /// Input tokens written to a cache.
+    pub cache_write: Option<i64>,
+    /// The provider that the two cache counts are about, where they leave the others out.
+    pub cache_of: Option<&'static str>,
+    /// Cost in USD that the emitter reports, as its digits.
+    pub cost: Option<String>,
+    /// Tool calls of any sort.
+    pub tool_calls: Option<i64>,
+    /// MCP tool calls.
+    pub mcp_tool_calls: Option<i64>,
+    /// MCP tool calls that failed.
+    pub mcp_tool_errors: Option<i64>,
+    /// MCP prompts fetched.
+    pub prompts: Option<i64>,
+    /// MCP resources read.
+    pub resources: Option<i64>,
+    /// MCP resources that could not be read.
+    pub resource_errors: Option<i64>,
+}
+
+impl Truth {
+    /// Reads an `expected.json`, whose words depend on what its emitter tells.
+    fn read(expected: &Value) -> Self {
+        let number = |key: &str| expected.get(key).and_then(Value::as_i64);
+        // Some captures give their numbers by run or by provider.
+        let runs = expected.get("runs").and_then(Value::as_object);
+        let parts: Vec<&Value> = match runs {
+            Some(runs) => runs.values().collect(),
+            None => ["anthropic", "openai"]
+                .iter()
+                .filter_map(|name| expected.get(name))
+                .collect(),
+        };
+        let of_parts = |key: &str| {
+            let numbers = parts.iter().filter_map(|part| part.get(key)?.as_i64());
+            parts.iter().any(|part| part.get(key).is_some()).then(|| numbers.sum())
+        };
+        let cache_read = number("cache_read").or_else(|| of_parts("cache_read"));
+        let cache_write = number("cache_write").or_else(|| of_parts("cache_write"));
+        let uncached = number("input_tokens_uncached");
+        let with_cache = uncached.map(|uncached| uncached + cache_read.unwrap_or(0) + cache_write.unwrap_or(0));
+        let with_thoughts = number("output_tokens_excl_thoughts")
+            .zip(number("thoughts"))
+            .map(|(a, b)| a + b);
+        let cost = ["cost_usd", "cost_usd_sum_of_usage_spans"]
+            .iter()
+            .find_map(|key| expected.get(key));
+        Self {
+            // A gateway may serve calls whose usage it never tells.
+            llm_calls: number("usage_spans")
+                .or_else(|| number("llm_calls"))
+                .or_else(|| of_parts("calls")),
+            failed_llm_calls: number("failed_calls"),
+            embeddings: number("embeddings_calls"),
+            input: number("input_tokens_total")
+                .or(with_cache)
+                .or_else(|| of_parts("input_total")),
+            output: number("output_tokens").or(with_thoughts).or_else(|| of_parts("output")),
+            cache_read,
+            cache_write,
+            cache_of: expected.get("anthropic").map(|_| "anthropic"),
+            cost: cost.map(ToString::to_string),
+            tool_calls: number("tool_calls"),
+            mcp_tool_calls: number("mcp_tool_calls"),
+            mcp_tool_errors: number("mcp_tool_errors"),
+            prompts: number("prompts_get"),
+            resources: number("resources_read"),
+            resource_errors: number("resource_errors"),
+        }
     }
 }
 
@@ -69,6 +205,14 @@ impl Capture {
 pub fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures/captures")
+        .join(name)
+}
+
+/// Folder of a synthetic fixture in the work tree.
+#[must_use]
+pub fn synthetic_folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/synthetic")
         .join(name)
 }
 

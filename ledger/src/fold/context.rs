@@ -26,4 +26,10 @@ impl Context {
         }
         context
     }
+
+    /// Forgets what is older than a time, nanoseconds since the Unix epoch.
+    pub fn forget_before(&mut self, time_ns: i64) {
+        self.coverage.forget_before(time_ns);
+        self.names.forget_before(time_ns);
+    }
 }

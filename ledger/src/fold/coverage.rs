@@ -5,7 +5,7 @@
 //! the sessions and minutes in which a record of a call reported usage. It is a pure function of the
 //! observations known.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use spanledger_model::ids::hash_parts;
 use spanledger_model::{CallKind, Observation, Role};
@@ -27,7 +27,8 @@ pub struct Coverage(HashMap<Key, Told>);
 
 #[derive(Debug, Default)]
 struct Told {
-    sessions: HashSet<Key>,
+    /// Sessions, and the last minute they were heard of.
+    sessions: HashMap<Key, i64>,
     minutes: BTreeSet<i64>,
     minutes_without_session: BTreeSet<i64>,
     counter_minutes: BTreeSet<i64>,
@@ -50,11 +51,36 @@ impl Coverage {
             }
             is_new |= told.minutes.insert(minute);
             match observation.dimensions.session_id.as_deref() {
-                Some(session) => is_new |= told.sessions.insert(hash_parts(&[session.as_bytes()])),
+                Some(session) => {
+                    let last = told
+                        .sessions
+                        .entry(hash_parts(&[session.as_bytes()]))
+                        .or_insert_with(|| {
+                            is_new = true;
+                            minute
+                        });
+                    *last = minute.max(*last);
+                }
                 None => is_new |= told.minutes_without_session.insert(minute),
             }
         }
         is_new
+    }
+
+    /// Forgets what was told before a time, nanoseconds since the Unix epoch.
+    pub fn forget_before(&mut self, time_ns: i64) {
+        let first = minute_of(time_ns);
+        self.0.retain(|_, told| {
+            for minutes in [
+                &mut told.minutes,
+                &mut told.minutes_without_session,
+                &mut told.counter_minutes,
+            ] {
+                *minutes = minutes.split_off(&first);
+            }
+            told.sessions.retain(|_, minute| *minute >= first);
+            !(told.minutes.is_empty() && told.counter_minutes.is_empty())
+        });
     }
 
     /// True where records of calls have told what a counter's point tells: the same service and model, in the
@@ -74,7 +100,7 @@ impl Coverage {
             };
             match point.dimensions.session_id.as_deref() {
                 Some(session) => {
-                    told.sessions.contains(&hash_parts(&[session.as_bytes()]))
+                    told.sessions.contains_key(&hash_parts(&[session.as_bytes()]))
                         || in_window(&told.minutes_without_session)
                 }
                 None => in_window(&told.minutes) || in_window(&told.counter_minutes),

@@ -263,7 +263,7 @@ fn fields(index: &Index<'_>, call: &Call, order: &[usize]) -> Vec<FieldSource> {
             observation_id: from,
             why: match (is_name, from) {
                 (true, Some(_)) => "the innermost server's name, else the shortest in clear",
-                (true, None) => "a prefix taken off, or resolved by names that other records state in clear",
+                (true, None) => "a prefix taken off, or found in the names that other records state",
                 (false, _) => "the first record that knows it",
             },
         });

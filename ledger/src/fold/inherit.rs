@@ -7,6 +7,7 @@ use spanledger_model::TraceId;
 use spanledger_model::call::Dimensions;
 
 use super::index::Index;
+use super::names::is_hashed;
 
 /// Reads a dimension.
 pub(crate) type Get = fn(&Dimensions) -> &Option<String>;
@@ -28,7 +29,10 @@ const SESSION: usize = 5;
 
 /// What whole traces agree on.
 #[derive(Debug, Default)]
-pub(crate) struct Inheritance<'o>(HashMap<TraceId, [Agreement<'o>; INHERITED.len()]>);
+pub(crate) struct Inheritance<'o> {
+    traces: HashMap<TraceId, [Agreement<'o>; INHERITED.len()]>,
+    servers: HashMap<TraceId, Agreement<'o>>,
+}
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Agreement<'o> {
@@ -38,24 +42,41 @@ enum Agreement<'o> {
     Split,
 }
 
+impl<'o> Agreement<'o> {
+    fn hear(&mut self, value: &'o str) {
+        *self = match *self {
+            Self::Unsaid => Self::On(value),
+            Self::On(agreed) if agreed == value => Self::On(agreed),
+            _ => Self::Split,
+        };
+    }
+}
+
 impl<'o> Inheritance<'o> {
     pub(crate) fn new(index: &Index<'o>) -> Self {
         let mut traces: HashMap<TraceId, [Agreement<'o>; INHERITED.len()]> = HashMap::new();
+        let mut servers: HashMap<TraceId, Agreement<'o>> = HashMap::new();
         for observation in index.all().map(|position| index.get(position)) {
             let Some(trace_id) = observation.trace_id else { continue };
             let agreements = traces.entry(trace_id).or_default();
             for ((_, get, _), agreement) in INHERITED.iter().zip(agreements) {
-                let Some(value) = get(&observation.dimensions).as_deref() else {
-                    continue;
-                };
-                *agreement = match *agreement {
-                    Agreement::Unsaid => Agreement::On(value),
-                    Agreement::On(agreed) if agreed == value => Agreement::On(agreed),
-                    _ => Agreement::Split,
-                };
+                if let Some(value) = get(&observation.dimensions).as_deref() {
+                    agreement.hear(value);
+                }
+            }
+            if let Some(server) = observation.mcp.server.as_deref().filter(|server| !is_hashed(server)) {
+                servers.entry(trace_id).or_default().hear(server);
             }
         }
-        Self(traces)
+        Self { traces, servers }
+    }
+
+    /// The only MCP server that the records of a trace name.
+    pub(crate) fn server(&self, trace_id: TraceId) -> Option<&'o str> {
+        match self.servers.get(&trace_id)? {
+            Agreement::On(server) => Some(server),
+            _ => None,
+        }
     }
 
     /// Fills the dimensions that the records of a call leave open.
@@ -83,7 +104,7 @@ impl<'o> Inheritance<'o> {
     }
 
     fn from_trace(&self, index: &Index<'o>, position: usize, slot: usize) -> Option<&'o str> {
-        match self.0.get(&index.get(position).trace_id?)?.get(slot)? {
+        match self.traces.get(&index.get(position).trace_id?)?.get(slot)? {
             Agreement::On(value) => Some(value),
             _ => None,
         }

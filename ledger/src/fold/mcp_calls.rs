@@ -112,13 +112,14 @@ fn call_ids_differ(a: &Observation, b: &Observation) -> bool {
     matches!((&a.tool_call_id, &b.tool_call_id), (Some(a), Some(b)) if a != b)
 }
 
-/// What a request asks for, by name: tool, prompt, or address.
+/// What a request asks for, by name: tool, prompt, address, or else its method.
 #[must_use]
 pub fn name_of(observation: &Observation) -> Option<&str> {
     match observation.kind {
         CallKind::Tool => observation.mcp.tool.as_deref(),
         CallKind::Prompt => observation.mcp.prompt.as_deref(),
         CallKind::Resource => observation.mcp.resource_uri.as_deref(),
+        CallKind::Mcp => observation.mcp.mcp_method.as_deref(),
         _ => None,
     }
 }
@@ -289,27 +290,14 @@ struct Ends {
 
 impl Ends {
     fn of(index: &Index<'_>, members: &[usize]) -> Self {
-        let is_server = |hop: &usize| is_server_side(index.get(*hop));
-        let timed = |hop: &usize| index.get(*hop).role == Role::Leaf && name_of(index.get(*hop)).is_some();
-        let length = |hop: &usize| index.get(*hop).duration_ns;
-        let outermost_server = members
-            .iter()
-            .copied()
-            .filter(|hop| is_server(hop) && timed(hop))
-            .max_by_key(|hop| (length(hop), std::cmp::Reverse(*hop)));
+        let answers = |hop: usize| may_answer(index.get(hop));
+        let is_named = |hop: usize| index.get(hop).role == Role::Leaf && name_of(index.get(hop)).is_some();
+        let length = |hop: usize| (index.get(hop).duration_ns, std::cmp::Reverse(hop));
         let is_below = |hop: usize, frame: usize| index.ancestors(hop).any(|above| above == frame);
-        let callers = members
-            .iter()
-            .copied()
-            .filter(|hop| !is_server(hop) && is_caller(index.get(*hop)));
-        let Some(server) = outermost_server else {
-            let caller = callers.max_by_key(|hop| {
-                (
-                    index.get(*hop).span_kind.is_some(),
-                    length(hop),
-                    std::cmp::Reverse(*hop),
-                )
-            });
+        let servers = members.iter().copied().filter(|hop| answers(*hop) && is_named(*hop));
+        let callers = members.iter().copied().filter(|hop| is_caller(index.get(*hop)));
+        let Some(server) = servers.max_by_key(|hop| length(*hop)) else {
+            let caller = callers.max_by_key(|hop| (index.get(*hop).span_kind.is_some(), length(*hop)));
             return Self {
                 unjoined_server: None,
                 unanswered_caller: caller,
@@ -317,18 +305,24 @@ impl Ends {
         };
         let is_called = members
             .iter()
-            .any(|hop| !is_server(hop) && timed(hop) && !is_below(*hop, server));
-        // Behind a gateway: a client's span that no server's hop is below.
+            .any(|hop| !answers(*hop) && is_named(*hop) && !is_below(*hop, server));
+        // Of a gateway: a client's span that no server's hop is below.
         let last_client = callers
             .take_while(|_| members.len() <= HOPS_MAX)
-            .filter(|hop| index.get(*hop).span_kind == Some(SPAN_KIND_CLIENT) && is_below(*hop, server))
-            .filter(|hop| !members.iter().any(|other| is_server(other) && is_below(*other, *hop)))
-            .min_by_key(|hop| (length(hop), *hop));
+            .filter(|hop| index.get(*hop).span_kind == Some(SPAN_KIND_CLIENT))
+            .filter(|hop| *hop == server || is_below(*hop, server))
+            .filter(|hop| !members.iter().any(|other| answers(*other) && is_below(*other, *hop)))
+            .min_by_key(|hop| length(*hop));
         Self {
             unjoined_server: (!is_called).then_some(server),
             unanswered_caller: last_client,
         }
     }
+}
+
+/// True for a record that may be of whoever was called: a server, or a gateway, which calls on.
+fn may_answer(observation: &Observation) -> bool {
+    is_server_side(observation) || observation.hop == Some(Hop::Gateway)
 }
 
 /// True for the record of whoever answers a request: a SERVER span, or a record that says so.
@@ -346,7 +340,7 @@ pub fn is_server_side(observation: &Observation) -> bool {
 #[must_use]
 pub fn is_server_call(observation: &Observation) -> bool {
     observation.kind.is_mcp()
-        && is_server_side(observation)
+        && may_answer(observation)
         && observation.span_kind.is_some()
         && observation.role == Role::Leaf
         && name_of(observation).is_some()

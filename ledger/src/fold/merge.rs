@@ -55,9 +55,9 @@ pub(crate) fn build(
     let mut dialects: Vec<&str> = records.iter().map(|record| record.dialect.as_str()).collect();
     dialects.sort_unstable();
     dialects.dedup();
-    let (mcp, is_resolved) = mcp(group.kind, outer, &records, context);
+    let (mcp, named_by) = mcp(group.kind, &records, inheritance, context);
     let mut rules = rules_of(group);
-    rules.extend(is_resolved.then_some(Rule::NameDirectory));
+    rules.extend(named_by);
     rules.extend(
         records
             .iter()
@@ -219,6 +219,13 @@ fn usage(group: &Group, records: &[&Observation]) -> Usage {
             .fold(Usage::default(), |sum, record| add(&sum, &record.usage));
         return inclusive(sum);
     }
+    if is_void(records) {
+        return Usage {
+            input: Some(0),
+            output: Some(0),
+            ..Usage::default()
+        };
+    }
     let mut detailed: Vec<&&Observation> = records.iter().collect();
     detailed.sort_by_key(|record| {
         let is_correction = record.role == Role::Correction && !record.usage.is_empty();
@@ -235,6 +242,14 @@ fn usage(group: &Group, records: &[&Observation]) -> Usage {
     detailed
         .iter()
         .fold(Usage::default(), |usage, record| fill(&usage, &record.usage))
+}
+
+/// True where the newest correction tells neither counts nor a cost: the call is not billed after all.
+fn is_void(records: &[&Observation]) -> bool {
+    let corrections = records.iter().filter(|record| record.role == Role::Correction);
+    corrections
+        .max_by_key(|record| newness(record))
+        .is_some_and(|record| record.usage.is_empty() && record.reported_cost.is_none())
 }
 
 /// When a correction was made: by its own time, then by its arrival.
@@ -290,6 +305,9 @@ fn reported_cost(records: &[&Observation]) -> Option<FemtoUsd> {
         let costs: Vec<FemtoUsd> = records.iter().filter_map(|record| record.reported_cost).collect();
         return (!costs.is_empty()).then(|| costs.into_iter().sum());
     }
+    if is_void(records) {
+        return None;
+    }
     let corrections = || records.iter().filter(|record| record.role == Role::Correction);
     let of_cost = corrections()
         .filter(|record| record.reported_cost.is_some())
@@ -309,8 +327,13 @@ fn reported_cost(records: &[&Observation]) -> Option<FemtoUsd> {
 }
 
 /// MCP fields: names from the innermost server, which is where the tool is, in clear where any record has
-/// them so; the rest from whoever has it. True where the names came from the directory.
-fn mcp(kind: CallKind, outer: &Observation, records: &[&Observation], context: &Context) -> (McpFields, bool) {
+/// them so; the rest from whoever has it; and the rule by which names were found elsewhere.
+fn mcp(
+    kind: CallKind,
+    records: &[&Observation],
+    inheritance: &Inheritance<'_>,
+    context: &Context,
+) -> (McpFields, Option<Rule>) {
     if !kind.is_mcp() {
         let with_prompt = records.iter().find(|record| record.mcp.prompt.is_some());
         let fields = with_prompt.map_or_else(McpFields::default, |record| McpFields {
@@ -318,12 +341,20 @@ fn mcp(kind: CallKind, outer: &Observation, records: &[&Observation], context: &
             prompt_version: record.mcp.prompt_version.clone(),
             ..McpFields::default()
         });
-        return (fields, false);
+        return (fields, None);
     }
+    // A gateway that names itself knows less than whoever names a server.
+    let names_itself = |record: &Observation| record.mcp.server == record.dimensions.service;
     let innermost = records
         .iter()
         .filter(|record| is_server_side(record) && record.mcp.server.is_some())
-        .min_by_key(|record| (record.duration_ns, record.observation_id));
+        .min_by_key(|record| (names_itself(record), record.duration_ns, record.observation_id));
+    let innermost = innermost.filter(|record| {
+        !names_itself(record)
+            || !records
+                .iter()
+                .any(|other| other.mcp.server.is_some() && !names_itself(other))
+    });
     let mut by_trust: Vec<&Observation> = innermost.into_iter().copied().collect();
     by_trust.extend(records.iter().copied());
     let first = |get: fn(&McpFields) -> &Option<String>| by_trust.iter().find_map(|record| get(&record.mcp).clone());
@@ -345,15 +376,55 @@ fn mcp(kind: CallKind, outer: &Observation, records: &[&Observation], context: &
         transport: first(|mcp| &mcp.transport),
         request_id: records.iter().find_map(|record| record.mcp.request_id.clone()),
     };
-    let resolved = context.names.resolve(outer.tenant.as_str(), outer.start_ns, &fields);
-    let is_resolved = kind == CallKind::Tool && resolved.is_some();
-    if let Some((server, tool)) = resolved.filter(|_| is_resolved) {
+    let named_by = find_names(kind, &mut fields, records, inheritance, context);
+    (fields, named_by)
+}
+
+/// Names that no record of the call has in clear: from the directory; for a call that is one of MCP, the server
+/// is guessed where need be, so that it is not taken for a host's own tool.
+fn find_names(
+    kind: CallKind,
+    fields: &mut McpFields,
+    records: &[&Observation],
+    inheritance: &Inheritance<'_>,
+    context: &Context,
+) -> Option<Rule> {
+    let outer = records.first()?;
+    let (tenant, start_ns) = (outer.tenant.as_str(), outer.start_ns);
+    if kind == CallKind::Tool
+        && let Some((server, tool)) = context.names.resolve(tenant, start_ns, fields)
+    {
         (fields.server, fields.tool) = (Some(server.to_owned()), Some(tool.to_owned()));
-    } else if let (Some(server), Some(tool)) = (&fields.server, &fields.tool) {
+        return Some(Rule::NameDirectory);
+    }
+    if let (Some(server), Some(tool)) = (&fields.server, &fields.tool) {
         fields.tool = Some(without_server(server, tool).to_owned());
     }
-    (fields, is_resolved)
+    if fields.server.is_some() || fields.mcp_method.is_none() {
+        return None;
+    }
+    let by_tool = fields
+        .tool
+        .as_deref()
+        .and_then(|tool| context.names.server_of(tenant, start_ns, tool));
+    if let Some(server) = by_tool {
+        fields.server = Some(server.to_owned());
+        return Some(Rule::NameDirectory);
+    }
+    let of_trace = || records.iter().find_map(|record| inheritance.server(record.trace_id?));
+    let of_process = || {
+        let other = records
+            .iter()
+            .find(|record| is_server_side(record) && record.dimensions.service != outer.dimensions.service);
+        other.and_then(|record| record.dimensions.service.as_deref())
+    };
+    let guessed = of_trace().or_else(of_process).unwrap_or(UNKNOWN_SERVER);
+    fields.server = Some(guessed.to_owned());
+    Some(Rule::NameGuess)
 }
+
+/// Server of an MCP call that no record names.
+const UNKNOWN_SERVER: &str = "unknown";
 
 /// The first name in clear, else the first.
 fn clearest<'n>(names: &[&'n str]) -> Option<&'n str> {

@@ -152,7 +152,14 @@ pub fn without_server<'n>(server: &str, name: &'n str) -> &'n str {
 /// Servers and tools whose names records state in clear, by tenant and day.
 #[derive(Debug, Default)]
 pub struct Directory {
-    pairs: HashMap<[u8; 16], BTreeSet<(String, String)>>,
+    known: HashMap<[u8; 16], Known>,
+}
+
+/// The servers and tools that a spelling stood for on a day.
+#[derive(Debug)]
+struct Known {
+    day: i64,
+    pairs: BTreeSet<(String, String)>,
 }
 
 impl Directory {
@@ -165,15 +172,28 @@ impl Directory {
         let tool = without_server(server, tool);
         let tenant = observation.tenant.as_str();
         let day = observation.start_ns.div_euclid(DAY_NS);
-        let spellings = [squashed(&format!("{server}{tool}")), hash_of(tool)];
+        let spellings = [squashed(&format!("{server}{tool}")), hash_of(tool), bare(tool)];
         let mut learnt = Vec::new();
         for spelling in spellings {
-            let pairs = self.pairs.entry(day_key(tenant, &spelling, day)).or_default();
-            if pairs.len() < 16 && pairs.insert((server.to_owned(), tool.to_owned())) {
+            let known = self
+                .known
+                .entry(day_key(tenant, &spelling, day))
+                .or_insert_with(|| Known {
+                    day,
+                    pairs: BTreeSet::new(),
+                });
+            let pair = (server.to_owned(), tool.to_owned());
+            if known.pairs.insert(pair) {
                 learnt.push(spelling_key(tenant, &spelling));
             }
         }
         learnt
+    }
+
+    /// Forgets the days before a time, nanoseconds since the Unix epoch.
+    pub fn forget_before(&mut self, time_ns: i64) {
+        let first = time_ns.div_euclid(DAY_NS);
+        self.known.retain(|_, known| known.day >= first);
     }
 
     /// The server and tool in clear of names that are prefixed or hashed; the first by name where several
@@ -190,21 +210,43 @@ impl Directory {
             _ => true,
         };
         (day - 1..=day + 1)
-            .filter_map(|day| self.pairs.get(&day_key(tenant, &spelling, day)))
-            .flat_map(|pairs| pairs.iter().filter(fits))
+            .filter_map(|day| self.known.get(&day_key(tenant, &spelling, day)))
+            .flat_map(|known| known.pairs.iter().filter(fits))
             .min()
             .map(|(server, tool)| (server.as_str(), tool.as_str()))
     }
+
+    /// The server of a tool's own name, where only one is known to have it.
+    #[must_use]
+    pub fn server_of(&self, tenant: &str, start_ns: i64, tool: &str) -> Option<&str> {
+        let day = start_ns.div_euclid(DAY_NS);
+        let mut servers = (day - 1..=day + 1)
+            .filter_map(|day| self.known.get(&day_key(tenant, &bare(tool), day)))
+            .flat_map(|known| &known.pairs)
+            .map(|(server, _)| server.as_str());
+        let first = servers.next()?;
+        servers.all(|server| server == first).then_some(first)
+    }
 }
 
-/// The key under which an observation waits for its names, where they are prefixed or hashed.
+/// The keys under which an observation waits for its names, where they are prefixed, hashed or bare.
 #[must_use]
-pub fn waiting_key(observation: &Observation) -> Option<[u8; 16]> {
+pub fn waiting_keys(observation: &Observation) -> Vec<[u8; 16]> {
     if observation.kind != CallKind::Tool {
-        return None;
+        return Vec::new();
     }
-    let spelling = unresolved_spelling(&observation.mcp)?;
-    Some(spelling_key(observation.tenant.as_str(), &spelling))
+    let mcp = &observation.mcp;
+    let has_no_server = mcp.server.is_none() && mcp.mcp_method.is_some();
+    let alone = mcp.tool.as_deref().filter(|_| has_no_server).map(bare);
+    let spellings = unresolved_spelling(mcp).into_iter().chain(alone);
+    spellings
+        .map(|spelling| spelling_key(observation.tenant.as_str(), &spelling))
+        .collect()
+}
+
+/// How a tool's own name is kept apart from whole names.
+fn bare(tool: &str) -> String {
+    format!("tool {tool}")
 }
 
 /// What has to be looked up: the hash of a tool, or a whole name whose server is not known.

@@ -12,10 +12,11 @@ use spanledger_lake::tables::codec::day_of;
 use spanledger_model::ids::{content_hash, hash_parts};
 use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId, TraceId};
 
-use super::links::{self, Links, Side, side_of};
+use super::links::{self, Links, Side, sides_of};
 use crate::fold::Context;
 use crate::fold::coverage::{is_counter, models};
-use crate::fold::names::waiting_key;
+use crate::fold::mcp_calls::contains;
+use crate::fold::names::waiting_keys;
 
 /// Number of a component.
 pub type ComponentId = usize;
@@ -119,10 +120,10 @@ impl Components {
         self.learn(&observation, dirty);
         let keys = keys_of(&observation);
         let mut joined: Vec<ComponentId> = keys.iter().filter_map(|key| self.by_key.get(key).copied()).collect();
-        let side = side_of(&observation);
-        let must_wait = side == Some(Side::Server) && observation.parent_span_id.is_some();
-        if let Some(side) = side.filter(|_| !must_wait) {
-            joined.extend(self.linked(&observation, side));
+        let sides = sides_of(&observation);
+        let must_wait = |side: Side| side == Side::Server && observation.parent_span_id.is_some();
+        for side in sides.iter().filter(|side| !must_wait(**side)) {
+            joined.extend(self.linked(&observation, *side));
         }
         joined.sort_unstable();
         joined.dedup();
@@ -147,10 +148,12 @@ impl Components {
             }
         }
         self.by_observation.insert(observation.observation_id, home);
-        match side {
-            Some(_) if must_wait => self.waiting.push(observation.observation_id),
-            Some(side) => self.links.insert(&observation, side),
-            None => {}
+        for side in sides {
+            if must_wait(side) {
+                self.waiting.push(observation.observation_id);
+            } else {
+                self.links.insert(&observation, side);
+            }
         }
         // Most components stay small, and an observation is a kilobyte: grow one by one at first.
         if component.observations.len() < SMALL_COMPONENT {
@@ -190,11 +193,9 @@ impl Components {
             let points = self.counters.entry(service).or_default();
             points.insert((end_ns, observation.observation_id), observation.start_ns);
         }
-        if let Some(spelling) = waiting_key(observation) {
-            self.unresolved
-                .entry(spelling)
-                .or_default()
-                .push(observation.observation_id);
+        for spelling in waiting_keys(observation) {
+            let waiting = self.unresolved.entry(spelling).or_default();
+            waiting.push(observation.observation_id);
         }
         if dirty.is_none() {
             return;
@@ -230,9 +231,13 @@ impl Components {
             }
             let called = calls_of(component);
             let is_called = |server: &Observation| {
-                let trace_id = server.trace_id.unwrap_or(TraceId([0; 16]));
-                let mut keys = links::keys_of(server, Side::Server).into_iter();
-                keys.any(|key| called.contains(&(trace_id, key)))
+                let Some(trace_id) = server.trace_id else { return false };
+                let times = (server.start_ns, server.end_ns());
+                links::keys_of(server, Side::Server)
+                    .into_iter()
+                    .filter_map(|key| called.get(&(trace_id, key)))
+                    .flatten()
+                    .any(|caller| contains(*caller, times))
             };
             let servers = component
                 .observations
@@ -413,18 +418,21 @@ fn merged(a: Option<Dirty>, b: Option<Dirty>) -> Option<Dirty> {
     }
 }
 
-/// The calls that the callers of a component's traces made, by trace and name.
-fn calls_of(component: &Component) -> HashSet<(TraceId, [u8; 16])> {
-    let callers = component
-        .observations
-        .iter()
-        .filter(|observation| side_of(observation) == Some(Side::Caller));
-    let keys = |observation: &Observation| {
-        let keys = links::keys_of(observation, Side::Caller);
-        let trace_id = observation.trace_id;
-        keys.into_iter().filter_map(move |key| Some((trace_id?, key)))
-    };
-    callers.flat_map(keys).collect()
+/// The calls that the callers of a component made, by trace and name, each as start and end.
+type Called = HashMap<(TraceId, [u8; 16]), Vec<(i64, i64)>>;
+
+fn calls_of(component: &Component) -> Called {
+    let mut called = Called::new();
+    for observation in &component.observations {
+        let Some(trace_id) = observation.trace_id else { continue };
+        if sides_of(observation).contains(&Side::Caller) {
+            for key in links::keys_of(observation, Side::Caller) {
+                let times = (observation.start_ns, observation.end_ns());
+                called.entry((trace_id, key)).or_default().push(times);
+            }
+        }
+    }
+    called
 }
 
 fn service_key(observation: &Observation) -> [u8; 16] {

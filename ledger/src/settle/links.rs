@@ -50,25 +50,27 @@ pub struct Links {
     gateways: Times,
 }
 
-/// The end of a call that a record is of, where it can be linked at all.
+/// The ends of a call that a record may be of: a gateway's is of both.
 #[must_use]
-pub fn side_of(observation: &Observation) -> Option<Side> {
+pub fn sides_of(observation: &Observation) -> Vec<Side> {
+    let mut sides = Vec::new();
     if is_server_call(observation) {
-        return Some(Side::Server);
+        sides.push(Side::Server);
     }
-    let is_short = observation.duration_ns.unwrap_or(0) < CALL_NS_MAX;
-    if !is_short {
-        return None;
+    if observation.duration_ns.unwrap_or(0) >= CALL_NS_MAX {
+        return sides;
     }
     if is_caller(observation) {
-        return Some(Side::Caller);
+        sides.push(Side::Caller);
     }
-    gateway_counts(observation)?;
-    Some(if is_gateway_record(observation) {
-        Side::Gateway
-    } else {
-        Side::Client
-    })
+    if gateway_counts(observation).is_some() {
+        sides.push(if is_gateway_record(observation) {
+            Side::Gateway
+        } else {
+            Side::Client
+        });
+    }
+    sides
 }
 
 /// Keys under which a record is found.

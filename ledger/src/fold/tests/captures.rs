@@ -13,17 +13,20 @@ use spanledger_model::{Call, CallKind, FemtoUsd, Observation, Status, TenantId, 
 use super::{fold, shuffled, summary};
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures/captures")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures")
 }
 
-/// The captures that have a ground truth.
+/// The captures and the synthetic fixtures that have a ground truth.
 fn names() -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder())
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.path().join("expected.json").exists())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
+    let mut names = Vec::new();
+    for kind in ["captures", "synthetic"] {
+        for entry in std::fs::read_dir(folder().join(kind)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().join("expected.json").exists() {
+                names.push(format!("{kind}/{}", entry.file_name().into_string().unwrap()));
+            }
+        }
+    }
     names.sort();
     names
 }

@@ -50,6 +50,7 @@ fn rule_10_host_client_gateway_and_server_of_one_trace_are_one_call() {
 fn rule_10_a_tool_call_id_joins_host_span_and_log() {
     let mut host = tool(1, 7, None, "get_forecast", 1);
     host.tool_call_id = Some("call_1".into());
+    host.mcp.server = Some("weather".into());
     host.dimensions.session_id = Some("s".into());
     let mut log = Observation {
         source: Source::Log,
@@ -76,6 +77,7 @@ fn rule_10_a_tool_log_without_an_id_is_paired_with_the_span_that_ended_nearest()
     let mut records = Vec::new();
     for n in 0..3u8 {
         let mut span = tool(n, n + 1, None, "mcp_weather_get_alerts", 1);
+        span.mcp.server = Some("weather".into());
         span.dimensions.session_id = Some("s".into());
         span.start_ns += i64::from(n) * 300_000_000;
         span.duration_ns = Some(200_000_000);
@@ -292,4 +294,75 @@ fn a_conversation_is_never_made_of_a_transports_session() {
     host.dimensions.session_id = Some("conversation".into());
     let calls = calls_of(&[host, server(11, None, "get_forecast", 50, 100)]);
     assert_eq!(calls[0].dimensions.session_id.as_deref(), Some("conversation"));
+}
+
+#[test]
+fn a_gateways_client_span_is_called_by_the_host_and_calls_the_server() {
+    // Three traces: nothing propagates context.
+    let host = caller(1, "get_forecast", 0, 215);
+    let mut gateway = tool(11, 11, None, "get_forecast", 3);
+    gateway.hop = Some(Hop::Gateway);
+    gateway.start_ns += 10_000_000;
+    gateway.duration_ns = Some(200_000_000);
+    let calls = calls_of(&[host, gateway, server(21, None, "get_forecast", 20, 150)]);
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].hops, 3);
+}
+
+#[test]
+fn a_gateways_own_span_beside_its_server_span_is_a_hop_of_the_call() {
+    let of_gateway = |mut record: Observation| {
+        record.trace_id = Some(TraceId([50; 16]));
+        record.dimensions.service = Some("litellm".into());
+        record
+    };
+    let mut served = of_gateway(server(11, Some(90), "weather-get_forecast", 0, 101));
+    served.mcp.server = Some("litellm".into());
+    let mut own = of_gateway(tool(12, 50, Some(91), "get_forecast", 1));
+    own.hop = Some(Hop::Gateway);
+    own.mcp.server = Some("weather".into());
+    own.start_ns += 4_000_000;
+    own.duration_ns = Some(81_000_000);
+    let mut onward = of_gateway(tool(13, 50, Some(11), "get_forecast", 3));
+    onward.start_ns += 20_000_000;
+    onward.duration_ns = Some(43_000_000);
+    let calls = calls_of(&[
+        served.clone(),
+        own.clone(),
+        onward,
+        server(21, None, "get_forecast", 31, 20),
+    ]);
+    assert_eq!((calls.len(), calls[0].hops), (1, 4));
+    let without_server = calls_of(&[served, own]);
+    assert_eq!(
+        without_server[0].mcp.server.as_deref(),
+        Some("weather"),
+        "not its own name"
+    );
+}
+
+#[test]
+fn a_call_of_mcp_is_never_without_a_server() {
+    let calls = calls_of(&[tool(1, 1, None, "get_forecast", 1)]);
+    assert_eq!(calls[0].mcp.server.as_deref(), Some("unknown"));
+    assert_eq!(calls[0].rules, "name_guess");
+    let mut elsewhere = tool(2, 2, None, "get_forecast", 1);
+    elsewhere.mcp.server = Some("weather".into());
+    elsewhere.start_ns += 60 * SECOND;
+    let calls = calls_of(&[tool(1, 1, None, "get_forecast", 1), elsewhere]);
+    assert_eq!(
+        calls[0].mcp.server.as_deref(),
+        Some("weather"),
+        "the only one that has the tool"
+    );
+    assert_eq!(calls[0].rules, "name_directory");
+    let mut initialize = blank(3, CallKind::Mcp);
+    initialize.trace_id = Some(TraceId([1; 16]));
+    initialize.mcp.mcp_method = Some("initialize".into());
+    initialize.mcp.server = Some("maps".into());
+    let calls = calls_of(&[tool(1, 1, None, "route", 1), initialize]);
+    assert!(calls.iter().all(|call| call.mcp.server.as_deref() == Some("maps")));
+    let mut builtin = tool(4, 4, None, "bash", 1);
+    builtin.mcp.mcp_method = None;
+    assert_eq!(calls_of(&[builtin])[0].mcp.server, None, "a host's own tool has none");
 }

@@ -433,3 +433,13 @@ fn rule_1_counts_that_a_stream_tells_when_it_ends_are_of_the_call_before_it() {
     );
     assert!(calls.iter().all(|call| call.rules == "session_event"));
 }
+
+#[test]
+fn rule_13_a_correction_without_counts_takes_the_call_off_the_bill() {
+    let mut call = event(1, "s", used(100, 20));
+    call.model.response_id = Some("r1".into());
+    call.reported_cost = cost("1");
+    let calls = calls_of(&[call, correction(2, 7_200, Some("r1"), Usage::default())]);
+    assert_eq!(llm(&calls), [(Some(0), Some(0))], "it stays, and costs nothing");
+    assert_eq!((calls[0].reported_cost, calls[0].rules.as_str()), (None, "correction"));
+}

@@ -31,13 +31,15 @@ fn a_hashed_tool_is_joined_with_the_server_that_has_it_in_clear() {
 
 #[test]
 fn names_seen_in_clear_resolve_hashed_and_prefixed_ones_of_other_calls() {
+    let mut builtin = named(6, None, "bash");
+    builtin.mcp.mcp_method = None;
     let calls = calls_of(&[
         named(1, Some("weather"), "get_forecast"),
         named(2, Some(&hash("weather")), &hash("get_forecast")),
         named(3, None, &format!("{}/{}", hash("weather"), hash("get_forecast"))),
         named(4, None, "weather-get_forecast"),
         named(5, None, "mcp__weatherget_forecast"),
-        named(6, None, "bash"),
+        builtin,
         named(7, Some("weather"), "weather_get_forecast"),
     ]);
     let names: Vec<_> = calls

@@ -10,6 +10,7 @@
 //! | [`serve`] | the server: ports, routes, start-up screen, shutdown |
 //! | [`demo`] | a fictional company's week, sent through the real OTLP port |
 //! | [`import`] | OTLP files into a lake or a server |
+//! | [`capture`] | an emitter's telemetry into a fixture, and what a capture comes to |
 //! | [`commands`] | the small commands, one file each |
 //! | [`source`] | where a question goes: a lake folder or a server |
 //! | [`telemetry`] | our own traces, metrics and logs |
@@ -17,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod capture;
 mod cli;
 mod commands;
 mod config;

@@ -29,7 +29,7 @@ fn imported(name: &str) -> TempDir {
 #[test]
 fn every_command_has_help_with_examples() {
     let folder = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["serve"],
         &["demo"],
@@ -37,6 +37,11 @@ fn every_command_has_help_with_examples() {
         &["sql"],
         &["costs"],
         &["trace"],
+        &["explain"],
+        &["dialects", "list"],
+        &["dialects", "show"],
+        &["dialects", "check"],
+        &["capture"],
         &["prices", "list"],
         &["prices", "show"],
         &["lake", "stats"],

@@ -11,6 +11,7 @@
 //! | [`otlp`] | the protocol's answers: media types, partial success, errors, limits |
 //! | [`crash`] | `kill -9` under load: nothing acknowledged is lost, nothing is counted twice |
 //! | [`lake`] | the Python `deltalake` package reads the same rows and sums |
+//! | [`emitters`] | coverage names what nobody reads, a mapping reads it; explain and capture |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
 //! | [`cli`] | exit codes, help, formats, import, doctor |
 
@@ -24,6 +25,7 @@
 mod captures;
 mod cli;
 mod crash;
+mod emitters;
 mod faces;
 mod lake;
 mod otlp;

@@ -53,8 +53,8 @@ async fn report(session: &Session) -> Result<CoverageReport> {
         session.query(sql, &options).await
     };
     let services = ask(
-        "SELECT service, scope, dialect, spans, logs, points, records, recognised, unrecognised, records_with_tokens, \
-         records_with_cost, last_seen FROM coverage \
+        "SELECT service, scope, dialect, spans, logs, points, records, recognised, unrecognised, guessed, \
+         records_with_tokens, records_with_cost, last_seen FROM coverage \
          ORDER BY recognised = 0, service NULLS LAST, unrecognised DESC, scope NULLS FIRST",
         COVERAGE_ROWS_MAX,
     )
@@ -101,8 +101,9 @@ fn mappings(services: &ResultSet, unmapped: &ResultSet) -> Vec<Mapping> {
         .map(|row| Served {
             service: row.text("service"),
             scope: row.text("scope"),
-            recognised: row.count("recognised"),
-            unrecognised: row.count("unrecognised"),
+            // A guess is no reading: a mapping has to say it for certain.
+            recognised: row.count("recognised").saturating_sub(row.count("guessed")),
+            unrecognised: row.count("unrecognised").saturating_add(row.count("guessed")),
         })
         .collect();
     let keys: Vec<Unmapped> = rows(unmapped)

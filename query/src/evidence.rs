@@ -26,29 +26,30 @@ SELECT service, scope, COALESCE(dialect_of(scope, service), dialect) AS dialect,
        CASE WHEN spans > read_spans THEN spans - read_spans ELSE 0 END
          + CASE WHEN logs > read_logs THEN logs - read_logs ELSE 0 END
          + CASE WHEN points > read_points THEN points - read_points ELSE 0 END AS unrecognised,
-       records_with_tokens, records_with_cost, first_seen, last_seen
+       guessed, records_with_tokens, records_with_cost, first_seen, last_seen
 FROM (
   SELECT service, scope, MAX(dialect) AS dialect,
          SUM(spans) AS spans, SUM(logs) AS logs, SUM(points) AS points,
          SUM(read_spans) AS read_spans, SUM(read_logs) AS read_logs, SUM(read_points) AS read_points,
-         SUM(with_tokens) AS records_with_tokens, SUM(with_cost) AS records_with_cost,
+         SUM(guessed) AS guessed, SUM(with_tokens) AS records_with_tokens, SUM(with_cost) AS records_with_cost,
          MIN(first_seen) AS first_seen, MAX(last_seen) AS last_seen
   FROM (
     SELECT service, NULLIF(scope, '') AS scope, CAST(NULL AS VARCHAR) AS dialect,
            COUNT(*) AS spans, 0 AS logs, 0 AS points, 0 AS read_spans, 0 AS read_logs, 0 AS read_points,
-           0 AS with_tokens, 0 AS with_cost, MIN(time) AS first_seen, MAX(time) AS last_seen
+           0 AS guessed, 0 AS with_tokens, 0 AS with_cost, MIN(time) AS first_seen, MAX(time) AS last_seen
     FROM spans GROUP BY service, NULLIF(scope, '')
     UNION ALL
-    SELECT service, NULLIF(scope, ''), NULL, 0, COUNT(*), 0, 0, 0, 0, 0, 0, MIN(time), MAX(time)
+    SELECT service, NULLIF(scope, ''), NULL, 0, COUNT(*), 0, 0, 0, 0, 0, 0, 0, MIN(time), MAX(time)
     FROM logs GROUP BY service, NULLIF(scope, '')
     UNION ALL
-    SELECT service, NULLIF(scope, ''), NULL, 0, 0, COUNT(*), 0, 0, 0, 0, 0, MIN(time), MAX(time)
+    SELECT service, NULLIF(scope, ''), NULL, 0, 0, COUNT(*), 0, 0, 0, 0, 0, 0, MIN(time), MAX(time)
     FROM metrics GROUP BY service, NULLIF(scope, '')
     UNION ALL
     SELECT service, NULLIF(scope, ''), dialect, 0, 0, 0,
            COUNT(*) FILTER (WHERE source = 'span'),
            COUNT(*) FILTER (WHERE source = 'log'),
            COUNT(*) FILTER (WHERE source = 'metric'),
+           COUNT(*) FILTER (WHERE dialect = 'guessed'),
            COUNT(*) FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL),
            COUNT(reported_cost), MIN(time), MAX(time)
     FROM observations GROUP BY service, NULLIF(scope, ''), dialect
@@ -60,7 +61,7 @@ FROM (
 macro_rules! keys_of {
     ($table:literal, $signal:literal, $map:literal) => {
         concat!(
-            "SELECT service, NULLIF(scope, '') AS scope, time, ",
+            "SELECT service, scope, time, ",
             $signal,
             " AS signal, unnest(map_keys(",
             $map,
@@ -78,7 +79,7 @@ pub(crate) const UNMAPPED_KEYS: &str = concat!(
     "
 SELECT service, scope, dialect_of(scope, service) AS dialect, signal, key, usage_like(key) AS field,
        MAX(text_type(value)) AS example_type, COUNT(*) AS records, MAX(time) AS last_seen
-FROM (
+FROM (SELECT service, NULLIF(scope, '') AS scope, time, signal, key, value FROM (
   ",
     keys_of!("spans", "'span'", "attributes"),
     " UNION ALL ",
@@ -92,7 +93,7 @@ FROM (
     " UNION ALL ",
     keys_of!("metrics", "'resource'", "resource"),
     "
-)
+))
 WHERE usage_like(key) IS NOT NULL AND dialect_field(scope, service, key) IS NULL
 GROUP BY service, scope, signal, key"
 );
@@ -114,25 +115,34 @@ GROUP BY rule, confidence";
 pub(crate) const UNCERTAIN: &str = "
 SELECT time, call_id, kind, service, agent, server, tool, provider, COALESCE(response_model, request_model) AS model,
        COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0) AS tokens, own_cost, trace_id, dialects, rules,
-       fold_reason(rules) AS why
+       CASE WHEN dialects LIKE '%guessed%'
+            THEN concat_ws('; ', fold_reason(rules), 'its keys follow no known convention, so they were read by their names')
+            ELSE fold_reason(rules) END AS why
 FROM calls
 WHERE confidence = 'guessed'";
 
-/// The hops of every call: spans, evidence beside them included. Delivered twice is one hop.
+/// The hops of every call that is one request: spans, outermost first. Delivered twice is one hop.
 pub(crate) const HOPS: &str = "
-SELECT time, call_id, kind, server, tool, observation_id, hop, service, name, dialect, role, start_ns, duration_ns,
-       hop_self_ns(observation_id,
-                   array_agg(observation_id) OVER (PARTITION BY call_id),
-                   array_agg(start_ns) OVER (PARTITION BY call_id),
-                   array_agg(duration_ns) OVER (PARTITION BY call_id)) AS self_ns,
-       status
+SELECT time, call_id, kind, server, tool, hop['position'] AS position, hop['observation_id'] AS observation_id,
+       hop['hop'] AS hop, hop['service'] AS service, hop['name'] AS name, hop['dialect'] AS dialect,
+       hop['start_ns'] AS start_ns, hop['duration_ns'] AS duration_ns, hop['self_ns'] AS self_ns, hop['status'] AS status
 FROM (
-  SELECT DISTINCT c.time, c.call_id, c.kind, c.server, c.tool, c.observation_id,
-         o.hop, o.service, o.name, o.dialect, o.role, o.start_ns, o.duration_ns, o.status
-  FROM (SELECT time, call_id, kind, server, tool, unnest(observation_ids) AS observation_id FROM calls) AS c
-  JOIN (SELECT observation_id, hop, service, name, dialect, role, start_ns, duration_ns, status
-        FROM observations WHERE source = 'span') AS o
-    ON o.observation_id = c.observation_id
+  SELECT time, call_id, kind, server, tool, unnest(call_hops(records)) AS hop
+  FROM (
+    SELECT c.time, c.call_id, c.kind, c.server, c.tool,
+           array_agg(named_struct(
+             'tenant', o.tenant, 'observation_id', o.observation_id, 'source', o.source, 'dialect', o.dialect,
+             'scope', o.scope, 'name', o.name, 'arrived_at', o.arrived_at, 'role', o.role, 'kind', o.kind,
+             'start_ns', o.start_ns, 'duration_ns', o.duration_ns, 'status', o.status, 'service', o.service,
+             'trace_id', o.trace_id, 'span_id', o.span_id, 'parent_span_id', o.parent_span_id,
+             'span_kind', o.span_kind, 'hop', o.hop, 'server', o.server, 'tool', o.tool, 'mcp_method', o.mcp_method
+           )) AS records
+    FROM (SELECT time, call_id, kind, server, tool, unnest(observation_ids) AS observation_id
+          FROM calls WHERE kind IN ('tool', 'prompt', 'resource', 'mcp')) AS c
+    JOIN observations AS o ON o.observation_id = c.observation_id
+    WHERE o.source = 'span'
+    GROUP BY c.time, c.call_id, c.kind, c.server, c.tool
+  )
 )";
 
 /// The instant that [`RECENT`] stands for, as SQL: from it on each of these tables has about

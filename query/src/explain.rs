@@ -17,13 +17,12 @@ use chrono::DateTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 use spanledger_access::Principal;
-use spanledger_ledger::fold::{Explained, Member, explain};
+use spanledger_ledger::fold::{Context, Explained, Member, explain_in};
 use spanledger_ledger::settle::components::Components;
 use spanledger_model::{Call, CallId, Observation, ObservationId, Source};
 
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::dialects::container;
 use crate::limits::{
     CALL_ID_PREFIX_MIN, EXPLAIN_CALLS_MAX, EXPLAIN_KEYS_MAX, EXPLAIN_OBSERVATIONS_MAX, EXPLAIN_ROUNDS_MAX,
 };
@@ -187,10 +186,11 @@ async fn tell(session: &Session, call_ids: &[String], truncated: bool) -> Result
     let (observations, narrowed) = load(session, &seeds, days).await?;
     let mut calls = Vec::with_capacity(call_ids.len());
     let mut told: HashSet<CallId> = HashSet::new();
+    let context = Context::of(&observations);
     for component in components(observations, &seeds) {
         let by_id: HashMap<ObservationId, &Observation> =
             component.iter().map(|record| (record.observation_id, record)).collect();
-        for explained in explain(&component) {
+        for explained in explain_in(&component, &context) {
             let members: BTreeSet<String> = explained
                 .members
                 .iter()
@@ -504,6 +504,20 @@ fn tree<'m>(members: &'m [Member], by_id: &HashMap<ObservationId, &Observation>)
         }
     }
     read
+}
+
+/// The shortest other (start, duration) that contains this one; of equal ones the earlier contains the later.
+fn container(spans: &[(i64, i64)], position: usize) -> Option<usize> {
+    let end = |(start, duration): (i64, i64)| start.saturating_add(duration);
+    let inner = *spans.get(position)?;
+    let contains = |other: usize, outer: (i64, i64)| {
+        outer.0 <= inner.0 && end(inner) <= end(outer) && (outer.1 > inner.1 || (outer == inner && other < position))
+    };
+    let others = spans.iter().enumerate().filter(|(other, _)| *other != position);
+    let outer = others.filter(|(other, outer)| contains(*other, **outer));
+    outer
+        .min_by_key(|(other, outer)| (outer.1, std::cmp::Reverse(*other)))
+        .map(|(other, _)| other)
 }
 
 /// The first column of every row.

@@ -261,23 +261,19 @@ fn conform(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
 /// Shown rows in the form they are stored in: ids as bytes again. What is no id stays as it is.
 pub(crate) fn stored_form(batch: &RecordBatch, table: Table) -> Result<RecordBatch> {
     let stored = table.schema();
-    let columns = batch
-        .schema()
-        .fields()
-        .iter()
-        .zip(batch.columns())
-        .map(|(field, column)| {
-            let width = match stored.field_with_name(field.name()).map(Field::data_type) {
-                Ok(DataType::FixedSizeBinary(width)) => *width,
-                _ => return Ok((field.name().clone(), Arc::clone(column))),
-            };
-            let Some(texts) = column.as_string_opt::<i32>() else {
-                return Ok((field.name().clone(), Arc::clone(column)));
-            };
-            let ids = texts.iter().map(|text| text.and_then(|text| hex::decode(text).ok()));
-            let ids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids, width)?;
-            Ok((field.name().clone(), Arc::new(ids) as ArrayRef))
-        });
+    let shown = batch.schema();
+    let columns = shown.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let width = match stored.field_with_name(field.name()).map(Field::data_type) {
+            Ok(DataType::FixedSizeBinary(width)) => *width,
+            _ => return Ok((field.name().clone(), Arc::clone(column))),
+        };
+        let Some(texts) = column.as_string_opt::<i32>() else {
+            return Ok((field.name().clone(), Arc::clone(column)));
+        };
+        let ids = texts.iter().map(|text| text.and_then(|text| hex::decode(text).ok()));
+        let ids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids, width)?;
+        Ok((field.name().clone(), Arc::new(ids) as ArrayRef))
+    });
     Ok(RecordBatch::try_from_iter(columns.collect::<Result<Vec<_>>>()?)?)
 }
 

@@ -23,10 +23,18 @@ Examples:
   spanledger lake verify                               exit 0 sound, 1 damaged
   spanledger lake verify --data ./spanledger-demo-data --format json";
 
+const RETAIN_EXAMPLES: &str = "\
+Examples:
+  spanledger lake retain --dry-run                     what is past its days, table by table
+  spanledger lake retain --data ./lake                 remove it; a running server does so by itself
+  SPANLEDGER_RETENTION_SPANS_DAYS=7 spanledger lake retain --dry-run --format json";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   spanledger doctor
   spanledger doctor --url http://127.0.0.1:8080        check a running server as well
+  spanledger doctor --coverage                         what was read of each service, and which keys to map
+  spanledger doctor --coverage --json --url http://127.0.0.1:8080
   spanledger doctor --format json";
 
 const CONFIG_SHOW_EXAMPLES: &str = "\
@@ -79,6 +87,23 @@ pub enum LakeCommand {
     /// Read everything and compare it with the commit log
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(LakeArgs),
+    /// Remove what is past its table's days, as `[retention]` says
+    ///
+    /// Whole files go, by tenant and day, in one commit a table. The disk is freed half an hour later, by the vacuum
+    /// of a running server.
+    #[command(after_help = RETAIN_EXAMPLES)]
+    Retain(RetainArgs),
+}
+
+/// `lake retain`.
+#[derive(Debug, Clone, Args)]
+pub struct RetainArgs {
+    /// Folder and format.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Folder and format of a `lake` command.
@@ -108,6 +133,12 @@ pub struct DoctorArgs {
     /// Lake folder and server.
     #[command(flatten)]
     pub at: DoctorWhere,
+    /// Tell what was recognised, what was not, which keys to map, which rule folded what, and what is uncertain
+    #[arg(long)]
+    pub coverage: bool,
+    /// The same as --format json
+    #[arg(long)]
+    pub json: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub format: ReportFormat,

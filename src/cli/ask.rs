@@ -29,6 +29,13 @@ Examples:
   spanledger trace 4bf92f3577b34da6a3ce929d0e0e4736 --format json
   spanledger sql \"SELECT trace_id, sum(own_cost) FROM calls GROUP BY 1 ORDER BY 2 DESC LIMIT 5\"   find expensive ones";
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  spanledger explain 3f2a9c                          a call, by the first digits of its id
+  spanledger explain 00f067aa0ba902b7                the call that a span is part of
+  spanledger explain 4bf92f3577b34da6a3ce929d0e0e4736 --format json   every call of a trace
+  spanledger sql \"SELECT call_id, why FROM uncertain ORDER BY time DESC LIMIT 5\"   find doubtful ones";
+
 const PRICES_LIST_EXAMPLES: &str = "\
 Examples:
   spanledger prices list --provider anthropic
@@ -138,6 +145,21 @@ pub enum TraceFormat {
 #[command(after_help = TRACE_EXAMPLES)]
 pub struct TraceArgs {
     /// Trace id, 32 hexadecimal digits
+    pub id: String,
+    /// Lake or server.
+    #[command(flatten)]
+    pub at: Where,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: TraceFormat,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub struct ExplainArgs {
+    /// Call id or its first four digits or more, a span id, or a trace id
+    #[arg(value_name = "ID")]
     pub id: String,
     /// Lake or server.
     #[command(flatten)]

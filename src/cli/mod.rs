@@ -5,12 +5,14 @@
 
 mod admin;
 mod ask;
+mod emitters;
 mod run;
 
 pub use admin::{
-    CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, SignalName,
+    CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, RetainArgs, SignalName,
 };
-pub use ask::{CostsArgs, McpArgs, PricesCommand, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
+pub use ask::{CostsArgs, ExplainArgs, McpArgs, PricesCommand, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
+pub use emitters::{CaptureArgs, CheckArgs, DialectsCommand};
 pub use run::{DemoArgs, ServeArgs};
 
 use std::path::PathBuf;
@@ -59,12 +61,19 @@ pub enum Command {
     Costs(CostsArgs),
     /// Show one trace as a tree with own and total cost
     Trace(TraceArgs),
+    /// Show how a call was put together: its records, the rule that joined each, where every field is from
+    Explain(ExplainArgs),
     /// Look into the price book
     #[command(subcommand)]
     Prices(PricesCommand),
     /// Look into a lake folder
     #[command(subcommand)]
     Lake(LakeCommand),
+    /// List, show and check dialects: what an emitter's records mean
+    #[command(subcommand)]
+    Dialects(DialectsCommand),
+    /// Record what an emitter sends into a fixture, with prose scrubbed
+    Capture(CaptureArgs),
     /// Serve the ledger as MCP tools over standard input and output
     ///
     /// Answers from what was committed when it started. A running server's /mcp answers up to the second.

@@ -86,6 +86,9 @@ fn bad(check: &'static str, text: impl Into<String>, next: impl Into<String>) ->
 
 /// Runs the command.
 pub async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Outcome> {
+    if args.coverage {
+        return super::coverage::run(args, config).await;
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let data = config.data();
     let is_served = crate::demo::is_in_use(data);
@@ -106,9 +109,11 @@ pub async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Outcome> 
         findings.push(server(url).await);
     }
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
-    output::print(&match args.format {
-        ReportFormat::Table => to_text(&findings),
-        ReportFormat::Json => format!("{:#}\n", to_json(&findings)),
+    let is_json = args.json || args.format == ReportFormat::Json;
+    output::print(&if is_json {
+        format!("{:#}\n", to_json(&findings))
+    } else {
+        to_text(&findings)
     })?;
     Ok(if worst == Level::Fail {
         Outcome::No
@@ -378,12 +383,12 @@ async fn coverage(engine: &Engine) -> Finding {
                 .iter()
                 .map(|row| format!("{} {}", row["dialect"].as_str().unwrap_or("unknown"), row["n"]))
                 .collect();
-            let is_unknown = |row: &Value| row["dialect"].as_str().is_none_or(|dialect| dialect == "unknown");
+            let is_unknown = |row: &Value| row["dialect"].as_str().is_none_or(|dialect| dialect == "guessed");
             if rows.iter().any(is_unknown) {
                 return warn(
                     "dialects",
                     named.join(", "),
-                    "some records follow no known convention: `SELECT * FROM coverage` names their services",
+                    "some records follow no known convention: `spanledger doctor --coverage` names their keys and a mapping",
                 );
             }
             ok("dialects", named.join(", "))

@@ -3,7 +3,10 @@
 mod completions;
 mod config;
 mod costs;
+mod coverage;
+mod dialects;
 mod doctor;
+mod explain;
 mod lake;
 mod mcp;
 mod prices;
@@ -13,7 +16,7 @@ mod trace;
 use crate::cli::{Cli, Command, DemoArgs, ServeArgs};
 use crate::config::{Config, Flags};
 use crate::exit::Outcome;
-use crate::{demo, import, serve, telemetry};
+use crate::{capture, demo, import, serve, telemetry};
 
 /// Stack of a worker thread. Planning a deep SQL expression recurses.
 const WORKER_STACK_BYTES: usize = 8 << 20;
@@ -48,6 +51,9 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
         Command::Sql(args) => sql::run(&args, &config).await,
         Command::Costs(args) => costs::run(&args, &config).await,
         Command::Trace(args) => trace::run(&args, &config).await,
+        Command::Explain(args) => explain::run(&args, &config).await,
+        Command::Dialects(command) => dialects::run(&command, &config),
+        Command::Capture(args) => capture::run(&args, config).await,
         Command::Prices(command) => prices::run(&command).await,
         Command::Lake(command) => lake::run(&command, &config).await,
         Command::Mcp(args) => mcp::run(&args, &config).await,
@@ -76,12 +82,18 @@ fn flags(cli: &Cli) -> Flags {
         Command::Sql(args) => flags.data.clone_from(&args.at.data),
         Command::Costs(args) => flags.data.clone_from(&args.at.data),
         Command::Trace(args) => flags.data.clone_from(&args.at.data),
+        Command::Explain(args) => flags.data.clone_from(&args.at.data),
+        Command::Capture(args) => {
+            flags.otlp_grpc = args.otlp_grpc;
+            flags.otlp_http = args.otlp_http;
+        }
         Command::Lake(crate::cli::LakeCommand::Stats(args) | crate::cli::LakeCommand::Verify(args)) => {
             flags.data.clone_from(&args.data);
         }
+        Command::Lake(crate::cli::LakeCommand::Retain(args)) => flags.data.clone_from(&args.lake.data),
         Command::Mcp(args) => flags.data.clone_from(&args.data),
         Command::Doctor(args) => flags.data.clone_from(&args.at.data),
-        Command::Prices(_) | Command::Config(_) | Command::Completions(_) => {}
+        Command::Prices(_) | Command::Dialects(_) | Command::Config(_) | Command::Completions(_) => {}
     }
     flags
 }

@@ -56,7 +56,11 @@ impl Ports {
     }
 }
 
-async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// Opens one socket.
+///
+/// # Errors
+/// As [`Ports::open`].
+pub async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     require_loopback(flag, address)?;
     TcpListener::bind(address)
         .await

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, StringBuilder};
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -14,9 +14,6 @@ use spanledger_ledger::fold::Rule;
 use spanledger_model::call::Confidence;
 
 use crate::dialects::Dialects;
-
-/// Hops of one call whose own times are told. A real chain has up to nine; the work grows with the square.
-const HOPS_MAX: usize = 256;
 
 /// Which of the functions over texts it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -195,100 +192,6 @@ fn fold_reason(rules: &str) -> Option<String> {
         .find(|text| !text.is_empty())
 }
 
-/// `hop_self_ns(id, ids, starts, durations)`: how long a hop of a call took without the hops below it, in
-/// nanoseconds. A hop lies directly below the shortest other hop of the call that contains it in time.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct HopSelf {
-    signature: Signature,
-}
-
-impl HopSelf {
-    pub(super) fn new() -> Self {
-        Self {
-            signature: Signature::any(4, Volatility::Immutable),
-        }
-    }
-}
-
-impl ScalarUDFImpl for HopSelf {
-    fn name(&self) -> &str {
-        "hop_self_ns"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Int64)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let columns = ColumnarValue::values_to_arrays(&args.args)?;
-        let [id, ids, starts, durations] = &columns[..] else {
-            return plan_err!("hop_self_ns takes an id and lists of ids, starts and durations");
-        };
-        let (Some(id), Some(ids), Some(starts), Some(durations)) = (
-            id.as_string_opt::<i32>(),
-            ids.as_list_opt::<i32>(),
-            starts.as_list_opt::<i32>(),
-            durations.as_list_opt::<i32>(),
-        ) else {
-            return plan_err!("hop_self_ns takes an id and lists of ids, starts and durations");
-        };
-        let own = |row: usize| {
-            let (ids, starts, durations) = (ids.value(row), starts.value(row), durations.value(row));
-            let ids = ids.as_string_opt::<i32>()?;
-            let starts = starts.as_primitive_opt::<Int64Type>()?;
-            let durations = durations.as_primitive_opt::<Int64Type>()?;
-            let position = ids.iter().position(|other| other == Some(id.value(row)))?;
-            let spans: Vec<(i64, i64)> = (0..ids.len().min(starts.len()).min(durations.len()))
-                .map(|hop| {
-                    let duration = if durations.is_valid(hop) {
-                        durations.value(hop)
-                    } else {
-                        0
-                    };
-                    (starts.value(hop), duration)
-                })
-                .collect();
-            (spans.len() <= HOPS_MAX && durations.is_valid(position)).then(|| own_times(&spans)[position])
-        };
-        let own: Int64Array = (0..id.len())
-            .map(|row| if id.is_valid(row) { own(row) } else { None })
-            .collect();
-        Ok(ColumnarValue::Array(Arc::new(own)))
-    }
-}
-
-/// The time of each (start, duration) without what lies directly below it; the order does not matter.
-pub(crate) fn own_times(spans: &[(i64, i64)]) -> Vec<i64> {
-    let mut own: Vec<i64> = spans.iter().map(|(_, duration)| *duration).collect();
-    for (position, inner) in spans.iter().enumerate() {
-        if let Some(parent) = container(spans, position) {
-            own[parent] = own[parent].saturating_sub(inner.1);
-        }
-    }
-    own.into_iter().map(|time| time.max(0)).collect()
-}
-
-/// The shortest other span that contains this one in time; of equal spans the earlier contains the later.
-pub(crate) fn container(spans: &[(i64, i64)], position: usize) -> Option<usize> {
-    let end = |(start, duration): (i64, i64)| start.saturating_add(duration);
-    let inner = *spans.get(position)?;
-    let contains = |other: usize, outer: (i64, i64)| {
-        outer.0 <= inner.0 && end(inner) <= end(outer) && (outer.1 > inner.1 || (outer == inner && other < position))
-    };
-    let outer = spans
-        .iter()
-        .enumerate()
-        .filter(|(other, outer)| *other != position && contains(*other, **outer));
-    // Of equal containers the last is the innermost.
-    outer
-        .min_by_key(|(other, outer)| (outer.1, std::cmp::Reverse(*other)))
-        .map(|(other, _)| other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,15 +213,5 @@ mod tests {
         ] {
             assert_eq!(text_type(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn own_times_of_a_chain_add_up_to_its_whole() {
-        let chain = [(0, 100), (10, 80), (20, 60), (30, 10)];
-        assert_eq!(own_times(&chain), [20, 20, 50, 10]);
-        assert_eq!(own_times(&chain).iter().sum::<i64>(), 100);
-        // two attempts below one client, and a twin
-        assert_eq!(own_times(&[(0, 100), (10, 20), (40, 30)]), [50, 20, 30]);
-        assert_eq!(own_times(&[(0, 10), (0, 10)]), [0, 10]);
     }
 }

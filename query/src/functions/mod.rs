@@ -11,10 +11,11 @@
 //! | `dialect_of(scope, service)` | the dialect that claims such records, NULL where none does |
 //! | `dialect_field(scope, service, key)` | the canonical field a key feeds there, NULL where nobody reads it |
 //! | `usage_like(key)` | the canonical field a key looks like |
-//! | `text_type(text)`, `fold_reason(rules)`, `fold_meaning(rule)`, `hop_self_ns(id, ids, starts, durations)` | helpers of the views |
+//! | `text_type(text)`, `fold_reason(rules)`, `fold_meaning(rule)`, `call_hops(records)` | helpers of the views |
 //! | `price(provider, model, at, input_tokens, output_tokens[, cache_read_tokens[, cache_write_5m_tokens[, cache_write_1h_tokens]]])` | list cost in USD, NULL where the model is unpriced |
 
 mod bounded;
+mod call_hops;
 mod cost_round;
 pub(crate) mod dialects;
 pub(crate) mod id_hex;
@@ -38,7 +39,7 @@ pub(crate) fn register(state: &mut SessionState, book: &Arc<PriceBook>, known: &
         Arc::new(ScalarUDF::from(time_bucket::TimeBucket::new())),
         Arc::new(ScalarUDF::from(cost_round::CostRound::new())),
         Arc::new(ScalarUDF::from(price::Price::new(Arc::clone(book)))),
-        Arc::new(ScalarUDF::from(dialects::HopSelf::new())),
+        Arc::new(ScalarUDF::from(call_hops::CallHops::new())),
     ] {
         state.register_udf(function)?;
     }

@@ -158,6 +158,20 @@ async fn errors_carry_kind_message_id_and_status() {
             "no trace",
         ),
         (
+            Request::get("/api/v1/calls/xyz/explain").body(Body::empty()).unwrap(),
+            400,
+            "invalid",
+            "its first 4",
+        ),
+        (
+            Request::get("/api/v1/calls/01010101/explain")
+                .body(Body::empty())
+                .unwrap(),
+            404,
+            "not_found",
+            "list calls with",
+        ),
+        (
             Request::get("/api/v1/nothing").body(Body::empty()).unwrap(),
             404,
             "not_found",
@@ -184,6 +198,7 @@ async fn every_route_answers_of_the_own_tenant_only() {
         "/api/v1/spend?interval=day&since=7d",
         "/api/v1/overview?since=7d",
         "/api/v1/calls?limit=50",
+        "/api/v1/coverage",
         "/api/v1/traces/07070707070707070707070707070707",
         "/api/v1/prices?model=claude-sonnet-4-5&provider=anthropic&at=now",
         "/api/v1/status",

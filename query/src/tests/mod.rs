@@ -4,6 +4,7 @@
 
 mod answers;
 mod costs;
+mod evidence;
 mod http;
 mod isolation;
 mod sandbox;
@@ -68,6 +69,11 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn empty() -> Self {
+        Self::knowing(Arc::new(crate::NoDialects)).await
+    }
+
+    /// An empty lake whose engine knows these dialects.
+    pub(crate) async fn knowing(dialects: Arc<dyn crate::Dialects>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut options = LakeOptions {
             data_dir: folder.path().join("lake"),
@@ -78,7 +84,7 @@ impl Fixture {
         options.compaction.enabled = false;
         let clock: Arc<dyn Clock> = Arc::new(FixedClock);
         let lake = Lake::open(options, Arc::clone(&clock), &NoReplay).await.unwrap();
-        let engine = Engine::new(lake.clone(), PriceBook::embedded().unwrap(), clock).unwrap();
+        let engine = Engine::with_dialects(lake.clone(), PriceBook::embedded().unwrap(), clock, dialects).unwrap();
         Self {
             _folder: folder,
             lake,
@@ -403,7 +409,7 @@ pub(crate) fn spans(tenant: &str, calls: &[Call]) -> RecordBatch {
     builder.finish()
 }
 
-fn seen(tenant: &str, calls: &[Call]) -> Vec<Observation> {
+pub(crate) fn seen(tenant: &str, calls: &[Call]) -> Vec<Observation> {
     let text = if tenant == RIVAL { CANARY } else { "gen_ai" };
     let observation = |call: &Call| Observation {
         tenant: call.tenant.clone(),

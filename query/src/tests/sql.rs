@@ -176,8 +176,8 @@ async fn views_sum_what_the_tables_hold() {
             "tickets,search,1,1,3000,,",
         ),
         (
-            "SELECT dialect, service, source, records, records_with_tokens FROM coverage ORDER BY dialect NULLS LAST, service",
-            "gen_ai,desk,span,6,4; ,mine,span,1,0",
+            "SELECT dialect, service, scope, records, recognised, unrecognised, records_with_tokens FROM coverage ORDER BY service",
+            "gen_ai,desk,gen_ai,6,6,0,4; ,mine,mine,7,0,7,0",
         ),
         (
             "SELECT DISTINCT usd, per FROM prices WHERE provider = 'anthropic' AND model = 'claude-sonnet-4-5' AND unit = 'input_tokens' AND context IS NULL AND above_input_tokens IS NULL",

@@ -17,9 +17,9 @@ use chrono::DateTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 use spanledger_access::Principal;
-use spanledger_ledger::fold::{Context, Explained, Member, explain_in};
+use spanledger_ledger::fold::{Context, Explained, HopTiming, Member, explain_in};
 use spanledger_ledger::settle::components::Components;
-use spanledger_model::{Call, CallId, Observation, ObservationId, Source};
+use spanledger_model::{Call, CallId, Hop, Observation, ObservationId, Source};
 
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
@@ -362,16 +362,13 @@ fn call_json(
     settled: bool,
 ) -> Value {
     let call = &explained.call;
-    let own_ns: HashMap<ObservationId, i64> = explained
-        .hops
-        .iter()
-        .map(|hop| (hop.observation_id, hop.own_ns))
-        .collect();
+    let hops: HashMap<ObservationId, &HopTiming> = explained.hops.iter().map(|hop| (hop.observation_id, hop)).collect();
     let observations = tree(&explained.members, by_id).into_iter().map(|(member, depth)| {
+        let hop = hops.get(&member.observation_id);
         json!({
             "depth": depth,
             "observation_id": member.observation_id.to_string(),
-            "hop": member.hop.map(|hop| hop.as_str()),
+            "hop": hop.map(|hop| hop.hop).or(member.hop).map(Hop::as_str),
             "source": member.source.as_str(),
             "role": member.role.as_str(),
             "dialect": member.dialect,
@@ -381,7 +378,7 @@ fn call_json(
             "time": format_instant(member.start_ns),
             "start_ns": member.start_ns,
             "duration_ns": member.duration_ns,
-            "self_ns": own_ns.get(&member.observation_id),
+            "self_ns": hop.map(|hop| hop.own_ns),
             "rule": member.rule.map(|rule| rule.as_str()),
             "why": member.rule.map_or("the record that the call stands on", |rule| rule.meaning()),
         })

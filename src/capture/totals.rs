@@ -55,6 +55,13 @@ pub fn totals(calls: &[Call]) -> BTreeMap<&'static str, Value> {
         ),
         ("failed_calls", count(of(CallKind::Llm).filter(failed).count())),
         ("embeddings_calls", count(of(CallKind::Embedding).count())),
+        (
+            "embeddings_input_tokens",
+            of(CallKind::Embedding)
+                .filter_map(|call| call.usage.input)
+                .sum::<i64>()
+                .into(),
+        ),
         ("input_tokens_total", input.into()),
         ("input_tokens_uncached", (input - read - written).into()),
         ("cache_read", read.into()),
@@ -176,7 +183,12 @@ fn is_provider(call: &Call, provider: &str) -> bool {
 
 fn is_model(call: &Call, model: &str) -> bool {
     let names = [&call.model.response_model, &call.model.request_model];
-    names.into_iter().flatten().any(|name| name.starts_with(model))
+    // `claude-sonnet-4-5-20250929` is `claude-sonnet-4-5`; `gpt-5-mini` is not `gpt-5`.
+    let is_dated = |rest: &str| rest.is_empty() || rest.starts_with("-20");
+    names
+        .into_iter()
+        .flatten()
+        .any(|name| name.strip_prefix(model).is_some_and(is_dated))
 }
 
 fn group(name: &str, part: &Map<String, Value>, calls: &[Call], compared: &mut Vec<Compared>) {

@@ -1,5 +1,7 @@
 //! `explain`: how calls were put together, record by record and field by field.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::cli::{ExplainArgs, TraceFormat};
@@ -153,12 +155,20 @@ fn render_records(records: &[Value]) -> String {
             duration(record, "duration_ns"),
             duration(record, "self_ns"),
             match string(record, "rule") {
-                "" => string(record, "why").to_owned(),
-                rule => format!("{rule}: {}", string(record, "why")),
+                "" => string(record, "why"),
+                rule => rule,
             },
         );
         text.push_str(line.trim_end());
         text.push('\n');
+    }
+    let rules: BTreeMap<&str, &str> = records
+        .iter()
+        .map(|record| (string(record, "rule"), string(record, "why")))
+        .filter(|(rule, _)| !rule.is_empty())
+        .collect();
+    for (rule, meaning) in rules {
+        text.push_str(&format!("  {rule}: {meaning}\n"));
     }
     text
 }

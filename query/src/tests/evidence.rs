@@ -81,6 +81,8 @@ fn hops() -> Vec<Observation> {
     let mut other = at(3, NOW_NS + 60_000_000_000, 4_000);
     other.trace_id = Some(TraceId([3; 16]));
     other.dimensions.session_id = None;
+    other.mcp.tool = Some("fetch".into());
+    other.mcp.server = Some("files".into());
     vec![client, server, other]
 }
 

@@ -1,15 +1,18 @@
 //! Charging: from a call and the price book to ledger lines that sum to the call's cost, exactly.
 //!
-//! The effective cost is, in this order: the cost the record itself reports, else the list price; a usage
-//! that neither can price is *unpriced*: its lines carry tokens and no cost, never 0. Where the effective
-//! total is a reported one, the rated pieces are scaled to it by largest remainder.
+//! List and contracted cost stand side by side on each line; a call that no contract holds for has no
+//! contracted cost. The effective cost is the first that is known of: the contracted cost, the cost the
+//! record itself reports, the list cost ([`CostOrder`](crate::prices::CostOrder) may say otherwise). A usage
+//! that none can price is *unpriced*: its lines carry tokens and no cost, never 0. Where the effective total
+//! is a reported one, the rated pieces are scaled to it by largest remainder.
+//! A tool with a price of its own has one line of cause `direct` for each call.
 //! Each line goes to the call's own dimensions; who within the context caused it is not divided yet, and the
 //! lines say so (`cause` and `method` are `undivided`).
 
 use spanledger_model::ids::content_hash;
 use spanledger_model::{Bucket, Call, CallKind, FemtoUsd, LedgerLine, LineId, LineKind, Status, Usage};
 
-use crate::prices::{PriceBook, PriceQuery};
+use crate::prices::{CostBasis, PriceBook, PriceQuery, ToolPrice};
 use crate::rating::{self, Piece, Rated};
 
 /// What a call costs.
@@ -24,66 +27,211 @@ pub struct Charge {
 /// Service tiers that are the list price itself.
 const PLAIN_TIERS: [&str; 4] = ["standard", "default", "auto", "on_demand"];
 
+/// The costs of a call side by side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallCost {
+    /// Its parts, by bucket; what no price names comes last.
+    pub parts: Vec<CostPart>,
+    /// Price record of the cost that is charged.
+    pub price_id: Option<String>,
+    /// True where a price or a report says what the call costs.
+    pub is_priced: bool,
+}
+
+/// A part of a call with what it costs by each measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CostPart {
+    /// Token kind.
+    pub bucket: Bucket,
+    /// Tokens, where the bucket counts tokens.
+    pub tokens: Option<i64>,
+    /// Searches, requests.
+    pub quantity: Option<i64>,
+    /// By the list price.
+    pub list: Option<FemtoUsd>,
+    /// By the contract's price.
+    pub contracted: Option<FemtoUsd>,
+    /// What is charged.
+    pub effective: Option<FemtoUsd>,
+}
+
 /// Charges a call.
 #[must_use]
 pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
-    let answered_without_usage = call.kind == CallKind::Llm && call.status != Status::Error;
-    let is_chargeable = call.usage.is_chargeable() || call.reported_cost.is_some();
-    if !is_chargeable && !answered_without_usage {
-        return Charge::default();
+    let tool = tool_price(call, book);
+    let cost = match tool {
+        // A cost reported for the tool's call is one of the tool, and stands beside the tool's price.
+        Some(_) if !call.usage.is_chargeable() => CallCost::default(),
+        _ => cost_of(call, book),
+    };
+    let mut lines: Vec<LedgerLine> = cost.parts.iter().map(|part| line(call, part, settled_ns)).collect();
+    let is_rated = |part: &CostPart| part.list.is_some() || part.contracted.is_some() || part.effective.is_some();
+    for (line, _) in lines.iter_mut().zip(&cost.parts).filter(|(_, part)| is_rated(part)) {
+        line.price_id.clone_from(&cost.price_id);
+        line.price_version = cost.price_id.as_ref().map(|_| book.version().to_owned());
     }
-    let rated = rate(call, book);
-    let pieces = match &rated {
-        Some(rated) if !rated.pieces.is_empty() => rated.pieces.clone(),
-        // Nothing was used, and that is known: one request that costs 0.
-        Some(_) => rating::scale_to(&[], FemtoUsd::ZERO),
-        None => unpriced_pieces(&call.usage),
-    };
-    // A reported zero beside a price above zero is an emitter that knows no price, not a free call.
-    let knows_no_price =
-        |cost: FemtoUsd| cost == FemtoUsd::ZERO && rated.as_ref().is_some_and(|rated| rated.total.0 > 0);
-    let reported = call.reported_cost.filter(|cost| !knows_no_price(*cost));
-    let effective: Vec<Option<FemtoUsd>> = match reported {
-        Some(total) => rating::scale_to(&pieces, total)
-            .iter()
-            .map(|piece| Some(piece.cost))
-            .collect(),
-        None => pieces.iter().map(|piece| rated.as_ref().map(|_| piece.cost)).collect(),
-    };
-    let price_id = rated.as_ref().map(|rated| rated.price_id.clone());
-    let mut lines: Vec<LedgerLine> = pieces
-        .iter()
-        .zip(effective)
-        .map(|(piece, effective)| {
-            let mut line = line(call, piece.bucket, piece.tokens, piece.quantity, settled_ns);
-            line.list_cost = rated.as_ref().map(|_| piece.cost);
-            line.effective_cost = effective;
-            line.price_id.clone_from(&price_id);
-            line.price_version = price_id.as_ref().map(|_| book.version().to_owned());
-            line
-        })
-        .collect();
-    // What the price record has no rate for stays visible, and unpriced.
-    let unrated = rated.iter().flat_map(|rated| rated.unrated.iter().copied());
-    lines.extend(unrated.map(|(bucket, count)| {
-        let counts_tokens = bucket.counts_tokens();
-        line(
-            call,
-            bucket,
-            counts_tokens.then_some(count),
-            (!counts_tokens).then_some(count),
-            settled_ns,
-        )
-    }));
+    let direct = tool.map(|price| direct_line(call, price, book, settled_ns));
+    let is_priced = cost.is_priced || direct.as_ref().is_some_and(|line| line.effective_cost.is_some());
+    lines.extend(direct);
     if let Some(first) = lines.first_mut() {
         first.n_calls = 1;
     }
     for line in &mut lines {
         line.line_id = line_id(line);
     }
-    let own_cost =
-        (reported.is_some() || rated.is_some()).then(|| lines.iter().filter_map(|line| line.effective_cost).sum());
+    let own_cost = is_priced.then(|| lines.iter().filter_map(|line| line.effective_cost).sum());
     Charge { lines, own_cost }
+}
+
+/// What a call of a model costs by each measure; nothing for a call that no price applies to.
+#[must_use]
+pub fn cost_of(call: &Call, book: &PriceBook) -> CallCost {
+    let answered_without_usage = call.kind == CallKind::Llm && call.status != Status::Error;
+    let is_chargeable = call.usage.is_chargeable() || call.reported_cost.is_some();
+    if !is_chargeable && !answered_without_usage {
+        return CallCost::default();
+    }
+    let [list, contracted] = rate(call, book);
+    let mut parts = match (&list, &contracted) {
+        (None, None) => {
+            let pieces = unpriced_pieces(&call.usage);
+            pieces.iter().map(CostPart::of).collect()
+        }
+        _ => side_by_side(list.as_ref(), contracted.as_ref()),
+    };
+    // A reported zero beside a price above zero is an emitter that knows no price, not a free call.
+    let is_above_zero = |rated: &Option<Rated>| rated.as_ref().is_some_and(|rated| rated.total.0 > 0);
+    let knows_no_price =
+        |cost: FemtoUsd| cost == FemtoUsd::ZERO && (is_above_zero(&list) || is_above_zero(&contracted));
+    let reported = call.reported_cost.filter(|cost| !knows_no_price(*cost));
+    let is_known = |basis: &CostBasis| match basis {
+        CostBasis::Contract => contracted.is_some(),
+        CostBasis::Reported => reported.is_some(),
+        CostBasis::List => list.is_some(),
+    };
+    let basis = book.cost_order().iter().find(is_known);
+    match (basis, reported) {
+        (Some(CostBasis::Contract), _) => parts.iter_mut().for_each(|part| part.effective = part.contracted),
+        (Some(CostBasis::List), _) => parts.iter_mut().for_each(|part| part.effective = part.list),
+        (Some(CostBasis::Reported), Some(total)) => {
+            let is_shapeless = list.is_none() && contracted.is_none();
+            let shaped = |part: &&mut CostPart| is_shapeless || part.list.is_some() || part.contracted.is_some();
+            let mut shape: Vec<&mut CostPart> = parts.iter_mut().filter(shaped).collect();
+            let pieces: Vec<Piece> = shape.iter().map(|part| part.piece()).collect();
+            for (part, piece) in shape.iter_mut().zip(rating::scale_to(&pieces, total)) {
+                part.effective = Some(piece.cost);
+            }
+        }
+        _ => {}
+    }
+    let rated = match basis {
+        Some(CostBasis::Contract) => contracted.as_ref(),
+        _ => list.as_ref().or(contracted.as_ref()),
+    };
+    CallCost {
+        parts,
+        price_id: rated.map(|rated| rated.price_id.clone()),
+        is_priced: basis.is_some(),
+    }
+}
+
+impl CostPart {
+    fn of(piece: &Piece) -> Self {
+        Self {
+            bucket: piece.bucket,
+            tokens: piece.tokens,
+            quantity: piece.quantity,
+            list: None,
+            contracted: None,
+            effective: None,
+        }
+    }
+
+    /// Its shape for a reported cost to be spread over.
+    fn piece(&self) -> Piece {
+        Piece {
+            bucket: self.bucket,
+            tokens: self.tokens,
+            quantity: self.quantity,
+            cost: self.contracted.or(self.list).unwrap_or_default(),
+            cost_of_one: None,
+        }
+    }
+}
+
+/// The parts that either price has, each once, with what neither has at the end: visible, and unpriced.
+fn side_by_side(list: Option<&Rated>, contracted: Option<&Rated>) -> Vec<CostPart> {
+    // Nothing was used, and that is known: one request that costs 0.
+    let pieces = |rated: &Rated| match rated.pieces.as_slice() {
+        [] => rating::scale_to(&[], FemtoUsd::ZERO),
+        pieces => pieces.to_vec(),
+    };
+    let mut parts: Vec<CostPart> = Vec::new();
+    for (rated, is_contract) in [(list, false), (contracted, true)] {
+        for piece in rated.iter().flat_map(|rated| pieces(rated)) {
+            let at = parts.iter().position(|part| part.bucket == piece.bucket);
+            let at = at.unwrap_or_else(|| {
+                parts.push(CostPart::of(&piece));
+                parts.len() - 1
+            });
+            if let Some(part) = parts.get_mut(at) {
+                let cost = if is_contract { &mut part.contracted } else { &mut part.list };
+                *cost = Some(piece.cost);
+            }
+        }
+    }
+    parts.sort_by_key(|part| part.bucket);
+    let unrated = [list, contracted].into_iter().flatten().flat_map(|rated| &rated.unrated);
+    for (bucket, count) in unrated {
+        if parts.iter().any(|part| part.bucket == *bucket) {
+            continue;
+        }
+        let counts_tokens = bucket.counts_tokens();
+        parts.push(CostPart {
+            bucket: *bucket,
+            tokens: counts_tokens.then_some(*count),
+            quantity: (!counts_tokens).then_some(*count),
+            list: None,
+            contracted: None,
+            effective: None,
+        });
+    }
+    parts
+}
+
+/// The price of a tool's call, where its tool has one and this call is to be paid.
+fn tool_price<'b>(call: &Call, book: &'b PriceBook) -> Option<&'b ToolPrice> {
+    let tool = call.mcp.tool.as_deref().filter(|_| call.kind == CallKind::Tool)?;
+    let price = book.tool_price(call.mcp.server.as_deref(), tool, call.start_ns)?;
+    (!price.errors_free || call.status != Status::Error).then_some(price)
+}
+
+/// The line of a tool's own price. What the tool is paid is known and no share of anything, so its method is
+/// the surest there is.
+fn direct_line(call: &Call, price: &ToolPrice, book: &PriceBook, settled_ns: i64) -> LedgerLine {
+    let agreed = price.cost(call.duration_ns, call.sizes.response_bytes);
+    let reported = call.reported_cost.filter(|_| !call.usage.is_chargeable());
+    let effective = book.cost_order().iter().find_map(|basis| match basis {
+        CostBasis::Contract | CostBasis::List => agreed,
+        CostBasis::Reported => reported,
+    });
+    let part = CostPart {
+        bucket: Bucket::Request,
+        tokens: None,
+        quantity: Some(1),
+        list: agreed,
+        contracted: agreed,
+        effective,
+    };
+    LedgerLine {
+        server: call.mcp.server.clone(),
+        tool: call.mcp.tool.clone(),
+        cause: "direct",
+        method: "content",
+        price_id: Some(price.id.clone()),
+        price_version: Some(book.version().to_owned()),
+        ..line(call, &part, settled_ns)
+    }
 }
 
 /// The model that is billed: the one that answered, else the one asked for.
@@ -95,10 +243,11 @@ pub fn billed_model(call: &Call) -> Option<&str> {
         .or(call.model.request_model.as_deref())
 }
 
-fn rate(call: &Call, book: &PriceBook) -> Option<Rated> {
+/// By the list price, and by the contract's.
+fn rate(call: &Call, book: &PriceBook) -> [Option<Rated>; 2] {
     // Not reported is not 0: only usage that somebody stated can be rated.
     if call.usage.is_empty() {
-        return None;
+        return [None, None];
     }
     let plain = |tier: &&str| !PLAIN_TIERS.contains(&tier.to_ascii_lowercase().as_str());
     let query = |model| PriceQuery {
@@ -112,17 +261,16 @@ fn rate(call: &Call, book: &PriceBook) -> Option<Rated> {
         call.model.response_model.as_deref(),
         call.model.request_model.as_deref(),
     ];
-    let price = models
-        .into_iter()
-        .flatten()
-        .find_map(|model| book.resolve(&query(model)))?;
-    match rating::rate(&price, &call.usage) {
+    let models = || models.into_iter().flatten();
+    let list = models().find_map(|model| book.resolve(&query(model)));
+    let contracted = models().find_map(|model| book.resolve_contracted(&query(model), &[]));
+    [list, contracted].map(|price| match rating::rate(&price?, &call.usage) {
         Ok(rated) => Some(rated),
         Err(error) => {
             tracing::warn!(call_id = %call.call_id, %error, "usage cannot be rated and stays unpriced");
             None
         }
-    }
+    })
 }
 
 /// The parts of a usage without a price: what would be charged once the model has one.
@@ -143,8 +291,8 @@ fn unpriced_pieces(usage: &Usage) -> Vec<Piece> {
     pieces
 }
 
-fn line(call: &Call, bucket: Bucket, tokens: Option<i64>, quantity: Option<i64>, settled_ns: i64) -> LedgerLine {
-    let is_fee = !bucket.counts_tokens();
+fn line(call: &Call, part: &CostPart, settled_ns: i64) -> LedgerLine {
+    let is_fee = !part.bucket.counts_tokens();
     LedgerLine {
         tenant: call.tenant.clone(),
         // Stored in microseconds: kept so from the start, that a line read back equals the line written.
@@ -164,14 +312,14 @@ fn line(call: &Call, bucket: Bucket, tokens: Option<i64>, quantity: Option<i64>,
         cause: if is_fee { "fee" } else { "undivided" },
         history: false,
         touch: None,
-        bucket,
+        bucket: part.bucket,
         method: "undivided",
         n_calls: 0,
-        tokens,
-        quantity,
-        list_cost: None,
-        contracted_cost: None,
-        effective_cost: None,
+        tokens: part.tokens,
+        quantity: part.quantity,
+        list_cost: part.list,
+        contracted_cost: part.contracted,
+        effective_cost: part.effective,
         price_id: None,
         price_version: None,
         settled_ns: settled_ns.div_euclid(1_000) * 1_000,
@@ -197,7 +345,8 @@ pub fn reversal_of(line: &LedgerLine, settled_ns: i64) -> LedgerLine {
     reversal
 }
 
-/// The content of a line, without when and as what it was written: equal for a charge and its reversal.
+/// The content of a line, without when and as what it was written: equal for a charge and its reversal. The
+/// version of the price book is left out too: a new version that charges the same leaves the line alone.
 #[must_use]
 pub fn content_of(line: &LedgerLine) -> [u8; 16] {
     let mut plain = match line.line_kind {
@@ -207,6 +356,7 @@ pub fn content_of(line: &LedgerLine) -> [u8; 16] {
     plain.line_kind = LineKind::Charge;
     plain.line_id = LineId::default();
     plain.settled_ns = 0;
+    plain.price_version = None;
     content_hash(&plain)
 }
 
@@ -215,3 +365,6 @@ fn line_id(line: &LedgerLine) -> LineId {
     plain.line_id = LineId::default();
     LineId(content_hash(&plain))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,11 @@
 //! A model that is not found is `None` and never a price of 0. This module neither adds up costs
 //! ([`crate::rating`] does) nor fetches anything.
 //!
+//! Three layers stand side by side: list prices (the catalogue and what was imported beside it), contract
+//! prices and discounts ([`contract`]) that [`PriceBook::resolve_contracted`] lays over them, and prices of
+//! tools ([`tools`]). Versions of the book are kept in the data folder ([`store`]), read from files by
+//! [`read`] and compared by [`diff`].
+//!
 //! ```text
 //! provider name ─ providers ─┐
 //!                            ├─ locate ─ (cache) ─ model ─ record in force at the instant
@@ -16,11 +21,18 @@
 
 mod cache;
 mod catalogue;
+mod contract;
+pub mod diff;
 mod import;
 mod json;
 mod listing;
 mod matching;
+mod order;
 mod providers;
+pub mod read;
+mod stated;
+pub mod store;
+mod tools;
 mod units;
 mod validity;
 
@@ -31,6 +43,11 @@ use spanledger_model::{Bucket, FemtoUsd};
 
 use crate::error::{Error, ErrorKind, Result};
 
+pub use contract::ContractEntry;
+pub use order::{CostBasis, CostOrder};
+pub use stated::{Layer, Source, StatedPrice, StatedRate, StatedTime, StatedTool};
+pub use tools::ToolPrice;
+
 pub use catalogue::{Minimum, Model, PriceRecord, Provider, Rate, Rates, Tier, UnitPrice, Variant};
 pub use listing::{PriceFilter, PriceRow, RateRow, TierRow};
 pub use matching::MatchRule;
@@ -38,6 +55,8 @@ pub use units::{N_UNITS, Unit, UnitId, UnitSet};
 pub use validity::{Validity, Weekdays, Window, format_instant};
 
 use cache::MatchCache;
+use import::Catalogue;
+use json::Json;
 use matching::lowercase;
 use providers::Named;
 
@@ -54,12 +73,41 @@ const N_PREFIXES_MAX: usize = 3;
 const VERSION_DIGITS: usize = 12;
 
 /// An immutable set of prices.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PriceBook {
     version: String,
-    providers: Vec<Provider>,
-    warnings: Vec<String>,
-    cache: MatchCache<Located>,
+    providers: Arc<Vec<Provider>>,
+    contracts: Arc<Vec<ContractEntry>>,
+    tools: Arc<Vec<ToolPrice>>,
+    warnings: Arc<Vec<String>>,
+    order: CostOrder,
+    cache: Arc<MatchCache<Located>>,
+}
+
+/// The text of a catalogue, and of our overrides of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogueFiles {
+    /// Prefix of its records' identities.
+    pub name: String,
+    /// What it says of its own version.
+    pub release: String,
+    /// genai-prices v2 JSON.
+    pub catalogue: String,
+    /// Our overrides, in the format of `ledger/prices/README.md`.
+    pub overrides: String,
+}
+
+impl CatalogueFiles {
+    /// Those built into this program.
+    #[must_use]
+    pub fn embedded() -> Self {
+        Self {
+            name: "genai-prices".to_owned(),
+            release: GENAI_PRICES_VERSION.to_owned(),
+            catalogue: GENAI_PRICES.to_owned(),
+            overrides: OVERRIDES.to_owned(),
+        }
+    }
 }
 
 /// What to price: who was called, with which model, when, in which context.
@@ -81,11 +129,17 @@ pub struct PriceQuery<'q> {
 #[derive(Debug, Clone)]
 pub struct ResolvedPrice<'a> {
     book: &'a PriceBook,
-    provider: &'a Provider,
-    model: &'a Model,
-    record: &'a PriceRecord,
+    provider: &'a str,
+    model: &'a str,
+    minimums: &'a [Minimum],
+    /// Standard list price; absent where only a context or a contract has one.
+    record: Option<&'a PriceRecord>,
     /// Variants in force that change a price, by precedence.
     variants: Vec<&'a Variant>,
+    /// Agreed price that replaces the list's where it names a unit.
+    agreed: Option<&'a ContractEntry>,
+    /// Discount off the list price of everything else.
+    discount: Option<&'a ContractEntry>,
 }
 
 /// Where a model stands: the provider that was called and the one whose price list has the model.
@@ -118,9 +172,11 @@ impl PriceBook {
     /// than can be kept exactly, and where a unit is priced whose ancestor is not.
     pub fn import(name: &str, release: &str, catalogue: &str, overrides: Option<&str>) -> Result<Self> {
         let invalid = |error: String| Error::invalid(format!("price book {name}: {error}"));
-        let mut read = import::read_catalogue(catalogue, name).map_err(invalid)?;
+        let json = Json::parse(catalogue).map_err(invalid)?;
+        let mut read = import::read_catalogue(&json, name).map_err(invalid)?;
         if let Some(overrides) = overrides {
-            import::apply_overrides(&mut read, overrides).map_err(invalid)?;
+            let json = Json::parse(overrides).map_err(invalid)?;
+            import::apply_overrides(&mut read, &json).map_err(invalid)?;
         }
         let mut hash = Sha256::new();
         for file in [catalogue, overrides.unwrap_or("")] {
@@ -129,12 +185,74 @@ impl PriceBook {
         }
         let digest = hex::encode(hash.finalize());
         let version = format!("{name}-{release}+{}", &digest[..VERSION_DIGITS]);
-        Ok(Self {
+        Ok(Self::of(version, read, Vec::new(), Vec::new()))
+    }
+
+    fn of(version: String, read: Catalogue, contracts: Vec<ContractEntry>, tools: Vec<ToolPrice>) -> Self {
+        Self {
             version,
-            providers: read.providers,
-            warnings: read.warnings,
-            cache: MatchCache::new(),
-        })
+            providers: Arc::new(read.providers),
+            contracts: Arc::new(contracts),
+            tools: Arc::new(tools),
+            warnings: Arc::new(read.warnings),
+            order: CostOrder::default(),
+            cache: Arc::new(MatchCache::new()),
+        }
+    }
+
+    /// A book of a catalogue and what was imported beside it, in the order of import.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] naming the record, where a catalogue or a source cannot be used.
+    pub fn compose(version: &str, catalogue: &CatalogueFiles, sources: &[Source]) -> Result<Self> {
+        let invalid = |error: String| Error::invalid(format!("price book {version}: {error}"));
+        let json = Json::parse(&catalogue.catalogue).map_err(invalid)?;
+        let mut read = import::read_catalogue(&json, &catalogue.name).map_err(invalid)?;
+        let overrides = Json::parse(&catalogue.overrides).map_err(invalid)?;
+        import::apply_overrides(&mut read, &overrides).map_err(invalid)?;
+        for source in sources.iter().filter(|source| source.layer == Layer::List) {
+            stated::apply_list(&mut read, source).map_err(invalid)?;
+        }
+        let (mut contracts, mut tools) = (Vec::new(), Vec::new());
+        for source in sources {
+            for stated in source.prices.iter().filter(|_| source.layer == Layer::Contract) {
+                contracts.push(ContractEntry::compile(stated, source, &read.providers).map_err(invalid)?);
+            }
+            for stated in &source.tools {
+                tools.push(ToolPrice::compile(stated, source).map_err(invalid)?);
+            }
+        }
+        Ok(Self::of(version.to_owned(), read, contracts, tools))
+    }
+
+    /// The same prices, of which another one is charged first.
+    #[must_use]
+    pub fn with_cost_order(&self, order: CostOrder) -> Self {
+        Self { order, ..self.clone() }
+    }
+
+    /// Which of contract price, reported cost and list price is charged.
+    #[must_use]
+    pub fn cost_order(&self) -> &CostOrder {
+        &self.order
+    }
+
+    /// What was agreed, in the order of import.
+    #[must_use]
+    pub fn contracts(&self) -> &[ContractEntry] {
+        &self.contracts
+    }
+
+    /// Prices of tools, in the order of import.
+    #[must_use]
+    pub fn tools(&self) -> &[ToolPrice] {
+        &self.tools
+    }
+
+    /// The price of a call of a tool, where it has one.
+    #[must_use]
+    pub fn tool_price(&self, server: Option<&str>, tool: &str, at_ns: i64) -> Option<&ToolPrice> {
+        tools::find(&self.tools, server, tool, at_ns)
     }
 
     /// Name, release and a hash of the data: `genai-prices-0.2.3+1a2b3c4d5e6f`. Every ledger line keeps it.
@@ -166,12 +284,72 @@ impl PriceBook {
     /// `("search_type", "fast")` or `("route", "mistral/eu")`.
     #[must_use]
     pub fn resolve_with<'a>(&'a self, query: &PriceQuery<'_>, context: &[(&str, &str)]) -> Option<ResolvedPrice<'a>> {
+        let located = self.located(query)?;
+        let price = self.list_price(query, context, located)?;
+        (price.record.is_some() || !price.variants.is_empty()).then_some(price)
+    }
+
+    /// The price that was agreed for a call: contract rates laid over the list price, a discount taken off
+    /// what they leave. `None` where no contract holds for the call, and where one gives a discount off a
+    /// list price that is not known.
+    #[must_use]
+    pub fn resolve_contracted<'a>(
+        &'a self,
+        query: &PriceQuery<'_>,
+        context: &[(&str, &str)],
+    ) -> Option<ResolvedPrice<'a>> {
+        if self.contracts.is_empty() || query.model.trim().is_empty() {
+            return None;
+        }
+        let list = self
+            .located(query)
+            .and_then(|located| self.list_price(query, context, located));
+        let provider = match (&list, query.provider) {
+            (Some(list), _) => Some(list.provider.to_owned()),
+            (None, Some(name)) => Some(providers::identity_of(&self.providers, name)),
+            (None, None) => None,
+        };
+        let model = list.as_ref().map(|list| list.model);
+        let found = contract::agreed(&self.contracts, query, context, provider.as_deref(), model);
+        let list = list.filter(|list| list.record.is_some() || !list.variants.is_empty());
+        let base = match (list, found.price) {
+            (Some(list), _) => list,
+            (None, Some(entry)) => ResolvedPrice {
+                book: self,
+                provider: entry.provider.as_deref().unwrap_or_default(),
+                model: &entry.model,
+                minimums: &[],
+                record: None,
+                variants: Vec::new(),
+                agreed: None,
+                discount: None,
+            },
+            (None, None) => return None,
+        };
+        let holds = found.price.is_some() || found.discount.is_some();
+        holds.then_some(ResolvedPrice {
+            agreed: found.price,
+            discount: found.discount,
+            ..base
+        })
+    }
+
+    fn located(&self, query: &PriceQuery<'_>) -> Option<Located> {
         let provider = query.provider.map(str::trim).filter(|provider| !provider.is_empty());
         let name = query.model.trim();
         if name.is_empty() {
             return None;
         }
-        let located = self.cache.get_or_find(provider, name, || self.locate(provider, name))?;
+        self.cache.get_or_find(provider, name, || self.locate(provider, name))
+    }
+
+    /// The list price in force, which may have neither a record nor a variant.
+    fn list_price<'a>(
+        &'a self,
+        query: &PriceQuery<'_>,
+        context: &[(&str, &str)],
+        located: Located,
+    ) -> Option<ResolvedPrice<'a>> {
         let model = self.providers.get(located.provider)?.models.get(located.model)?;
         let mut variants = Vec::new();
         // A variant belongs to the provider that defines it: who resells the model may not offer it.
@@ -193,10 +371,13 @@ impl PriceBook {
         }
         Some(ResolvedPrice {
             book: self,
-            provider: self.providers.get(located.called)?,
-            model,
-            record: model.record_at(query.at_ns)?,
+            provider: &self.providers.get(located.called)?.id,
+            model: &model.id,
+            minimums: &model.minimums,
+            record: model.record_at(query.at_ns),
             variants,
+            agreed: None,
+            discount: None,
         })
     }
 
@@ -284,26 +465,50 @@ fn is_in_context(query: &PriceQuery<'_>, context: &[(&str, &str)], key: &str, va
             query.processing.or(tier)
         }
         "service_tier" => query.service_tier,
+        "region" => {
+            let model = matching::lowercase(query.model.trim());
+            let region = providers::region_of(&model).map(str::to_owned);
+            return context_value(context, key)
+                .map(str::to_owned)
+                .or(region)
+                .is_some_and(|region| is_value(value, &region));
+        }
         _ => None,
     };
-    let given = context
-        .iter()
-        .rev()
-        .find(|(name, _)| *name == key)
-        .map(|(_, given)| *given)
-        .or(given);
-    given.is_some_and(|given| given.trim().eq_ignore_ascii_case(value))
+    context_value(context, key)
+        .or(given)
+        .is_some_and(|given| is_value(value, given))
+}
+
+fn context_value<'c>(context: &[(&str, &'c str)], key: &str) -> Option<&'c str> {
+    let mut given = context.iter().rev();
+    given.find(|(name, _)| *name == key).map(|(_, value)| *value)
+}
+
+/// True where a call's context is what a price asks for; a price may ask for a pattern, `us-*`.
+fn is_value(wanted: &str, given: &str) -> bool {
+    let given = given.trim();
+    given.eq_ignore_ascii_case(wanted) || wanted.contains('*') && matching::fits(wanted, &given.to_lowercase())
 }
 
 impl<'a> ResolvedPrice<'a> {
     /// Identity of the record and of the variants on top, stable and readable:
-    /// `genai-prices:anthropic/claude-sonnet-5-5+processing=batch@2026-10-14`.
+    /// `genai-prices:anthropic/claude-sonnet-5-5+processing=batch@2026-10-14`. Of an agreed price it is the
+    /// contract's entry; a discount stands after what it is off.
     #[must_use]
     pub fn price_id(&self) -> String {
-        let n_bytes = self.variants.iter().map(|variant| variant.suffix.len()).sum::<usize>() + self.record.id.len();
-        let mut id = String::with_capacity(n_bytes);
-        id.push_str(&self.record.id);
-        self.variants.iter().for_each(|variant| id.push_str(&variant.suffix));
+        let mut id = match (self.agreed, self.record) {
+            (Some(agreed), _) => agreed.id.clone(),
+            (None, Some(record)) => record.id.clone(),
+            (None, None) => format!("{}/{}", self.provider, self.model),
+        };
+        if self.agreed.is_none() {
+            self.variants.iter().for_each(|variant| id.push_str(&variant.suffix));
+        }
+        if let Some(discount) = self.discount {
+            id.push_str(" less ");
+            id.push_str(&discount.id);
+        }
         id
     }
 
@@ -316,13 +521,13 @@ impl<'a> ResolvedPrice<'a> {
     /// Identity of the provider that was called.
     #[must_use]
     pub fn provider(&self) -> &'a str {
-        &self.provider.id
+        self.provider
     }
 
     /// Identity of the model in the price book.
     #[must_use]
     pub fn model(&self) -> &'a str {
-        &self.model.id
+        self.model
     }
 
     /// True where the catalogue lists the model without any price: it is offered free of charge.
@@ -334,18 +539,31 @@ impl<'a> ResolvedPrice<'a> {
     /// The units it prices.
     #[must_use]
     pub fn priced(&self) -> UnitSet {
-        self.variants
-            .iter()
-            .fold(self.record.rates.priced(), |priced, variant| {
-                priced.or(variant.record.rates.priced())
-            })
+        let rates = self.all_rates();
+        rates.fold(UnitSet::EMPTY, |priced, rates| priced.or(rates.priced()))
     }
 
-    /// The price of exactly this unit.
+    /// The rates, by precedence.
+    fn all_rates(&self) -> impl Iterator<Item = &'a Rates> {
+        let agreed = self.agreed.map(|entry| &entry.rates).into_iter();
+        let record = self.record.map(|record| &record.rates);
+        let variants: Vec<&'a Rates> = self.variants.iter().map(|variant| &variant.record.rates).collect();
+        agreed.chain(variants).chain(record)
+    }
+
+    /// The price of exactly this unit, before a discount.
     #[must_use]
     pub fn unit_price(&self, unit: UnitId) -> Option<&'a UnitPrice> {
-        let variant = self.variants.iter().find_map(|variant| variant.record.rates.get(unit));
-        variant.or_else(|| self.record.rates.get(unit))
+        self.all_rates().find_map(|rates| rates.get(unit))
+    }
+
+    /// The rate of exactly this unit in a request with this much input: what is charged.
+    #[must_use]
+    pub fn rate(&self, unit: UnitId, total_input_tokens: i64) -> Option<Rate> {
+        let rate = self.unit_price(unit)?.rate(total_input_tokens);
+        let is_agreed = self.agreed.is_some_and(|entry| entry.rates.get(unit).is_some());
+        let discount = self.discount.and_then(|entry| entry.discount_ppm).filter(|_| !is_agreed);
+        Some(discount.map_or(rate, |ppm| rate.less(ppm)))
     }
 
     /// The price of one token (or search, or request) of a bucket in a request with this much input, where
@@ -356,13 +574,13 @@ impl<'a> ResolvedPrice<'a> {
             return Some(FemtoUsd::ZERO);
         }
         let unit = UnitId::of_bucket(bucket).priced_by(self.priced())?;
-        self.unit_price(unit)?.rate(total_input_tokens).of_one()
+        self.rate(unit, total_input_tokens)?.of_one()
     }
 
     /// Minimum billing of the model.
     #[must_use]
     pub fn minimums(&self) -> &'a [Minimum] {
-        &self.model.minimums
+        self.minimums
     }
 }
 

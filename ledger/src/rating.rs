@@ -219,12 +219,9 @@ fn charge(price: &ResolvedPrice<'_>, quantities: &Quantities, told_apart: UnitSe
     for (unit, count) in leaves.chain([fee]).filter(|(_, count)| *count > 0) {
         let priced_unit = unit
             .priced_by(priced)
-            .and_then(|unit| Some((unit, price.unit_price(unit)?)));
+            .and_then(|unit| Some((unit, price.rate(unit, total_input_tokens)?)));
         let (cost, cost_of_one) = match priced_unit {
-            Some((priced_unit, unit_price)) => {
-                let rate = unit_price.rate(total_input_tokens);
-                (rate.cost(count, priced_unit.unit()), rate.of_one())
-            }
+            Some((priced_unit, rate)) => (rate.cost(count, priced_unit.unit()), rate.of_one()),
             None if is_free => (Some(FemtoUsd::ZERO), Some(FemtoUsd::ZERO)),
             None => {
                 unrated.push((unit.bucket(), count));

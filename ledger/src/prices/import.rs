@@ -29,7 +29,7 @@ use super::validity::{Validity, Weekdays, Window, parse_instant};
 type Import<T> = Result<T, String>;
 
 /// Prefix of the identity of a price that an override states without a `name`.
-const OVERRIDES: &str = "spanledger";
+pub(super) const OVERRIDES: &str = "spanledger";
 
 /// What was read, and what in it we could not use.
 #[derive(Debug, Default)]
@@ -265,7 +265,7 @@ fn read_unit_price(unit: UnitId, value: &Json<'_>, rounded: &mut Vec<String>) ->
 }
 
 /// Checks that whatever is counted in a priced unit is priced too: its ancestors, and the join of any two.
-pub(super) fn check_complete(model: &Model) -> Import<()> {
+fn check_complete(model: &Model) -> Import<()> {
     for record in &model.records {
         let standard = record.rates.priced();
         let variants = model

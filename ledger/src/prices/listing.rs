@@ -1,11 +1,12 @@
 //! Lists the price book for people: `spanledger prices list` and `GET /api/v1/prices`.
 
 use serde::Serialize;
+use spanledger_model::{Bucket, FemtoUsd};
 
 use super::catalogue::{PriceRecord, UnitPrice};
 use super::units::{Unit, UnitId};
-use super::validity::{Weekdays, format_instant};
-use super::{Model, PriceBook, Provider};
+use super::validity::{Validity, Weekdays, format_instant};
+use super::{ContractEntry, Layer, Model, PriceBook, Provider, ToolPrice};
 
 /// Which prices to list; what is absent does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,11 +22,13 @@ pub struct PriceFilter {
 /// One price record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PriceRow {
+    /// List price, contract or price of a tool.
+    pub layer: Layer,
     /// Identity, as on ledger lines.
     pub price_id: String,
-    /// Provider's identity.
+    /// Provider's identity, `*` where a contract holds for any; a tool's server.
     pub provider: String,
-    /// Model's identity.
+    /// Model's identity, or a contract's pattern; the tool.
     pub model: String,
     /// `processing=batch`, … Such a row holds only what differs from the model's standard price.
     pub context: Option<String>,
@@ -35,8 +38,10 @@ pub struct PriceRow {
     pub valid_to: Option<String>,
     /// Times of the day and days of the week, UTC: `00:30-16:30`, `sat+sun`.
     pub windows: Vec<String>,
-    /// Prices by unit. Empty where the model is free of charge.
+    /// Prices by unit. Empty where the model is free of charge, or where a contract gives only a discount.
     pub rates: Vec<RateRow>,
+    /// A contract's discount off the list price of what `rates` does not name, in percent.
+    pub discount_percent: Option<String>,
     /// Name of the price list.
     pub source: String,
     /// Version of the book.
@@ -85,7 +90,92 @@ impl PriceBook {
                 }
             }
         }
+        self.list_contracts(filter, wanted_model.as_deref(), &mut rows);
+        self.list_tools(filter, wanted_model.as_deref(), &mut rows);
         rows
+    }
+
+    fn list_contracts(&self, filter: &PriceFilter, wanted_model: Option<&str>, rows: &mut Vec<PriceRow>) {
+        let wanted_provider = filter
+            .provider
+            .as_deref()
+            .map(|name| super::providers::identity_of(&self.providers, name));
+        let is_wanted = |entry: &&ContractEntry| {
+            let model = entry.model.to_lowercase();
+            let of_model = wanted_model.is_none_or(|part| model.contains(part) || entry.matches(part));
+            let of_provider = wanted_provider
+                .as_ref()
+                .is_none_or(|wanted| entry.provider.is_none() || entry.provider.as_ref() == Some(wanted));
+            of_model && of_provider && filter.at_ns.is_none_or(|at_ns| entry.validity.holds_at(at_ns))
+        };
+        for entry in self.contracts().iter().filter(is_wanted) {
+            let context = entry.context.iter().map(|(key, value)| format!("{key}={value}"));
+            let context = context.collect::<Vec<_>>().join(",");
+            rows.push(PriceRow {
+                layer: Layer::Contract,
+                price_id: entry.id.clone(),
+                provider: entry.provider.clone().unwrap_or_else(|| "*".to_owned()),
+                model: entry.model.clone(),
+                context: Some(context).filter(|context| !context.is_empty()),
+                rates: entry.rates.prices().iter().map(rate_row).collect(),
+                discount_percent: entry.discount_ppm.map(percent),
+                source: entry.source.clone(),
+                ..self.dated(&entry.validity)
+            });
+        }
+    }
+
+    fn list_tools(&self, filter: &PriceFilter, wanted_model: Option<&str>, rows: &mut Vec<PriceRow>) {
+        let is_wanted = |price: &&ToolPrice| {
+            filter.provider.is_none()
+                && wanted_model.is_none_or(|part| price.tool.to_lowercase().contains(part))
+                && filter.at_ns.is_none_or(|at_ns| price.validity.holds_at(at_ns))
+        };
+        for price in self.tools().iter().filter(is_wanted) {
+            let parts = [
+                ("calls", "1 call", price.per_call),
+                ("seconds", "1 second", price.per_second),
+                ("result_bytes", "1 byte", price.per_byte),
+            ];
+            let rates = parts.into_iter().filter_map(|(unit, per, amount)| {
+                Some(RateRow {
+                    unit,
+                    bucket: Bucket::Request.as_str(),
+                    usd: amount?.to_string(),
+                    per: per.to_owned(),
+                    tiers: Vec::new(),
+                })
+            });
+            rows.push(PriceRow {
+                layer: Layer::Tools,
+                price_id: price.id.clone(),
+                provider: price.server.clone().unwrap_or_else(|| "*".to_owned()),
+                model: price.tool.clone(),
+                rates: rates.collect(),
+                source: price.source.clone(),
+                ..self.dated(&price.validity)
+            });
+        }
+    }
+
+    /// A row of which only version and time are known.
+    fn dated(&self, validity: &Validity) -> PriceRow {
+        let window = validity.window.map(|window| window.to_string());
+        let weekdays = (validity.weekdays != Weekdays::ALL).then(|| validity.weekdays.to_string());
+        PriceRow {
+            layer: Layer::List,
+            price_id: String::new(),
+            provider: String::new(),
+            model: String::new(),
+            context: None,
+            valid_from: validity.from_ns.map(format_instant),
+            valid_to: validity.to_ns.map(format_instant),
+            windows: window.into_iter().chain(weekdays).collect(),
+            rates: Vec::new(),
+            discount_percent: None,
+            source: String::new(),
+            version: self.version.clone(),
+        }
     }
 
     fn is_wanted(&self, provider: &Provider, filter: &PriceFilter) -> bool {
@@ -131,22 +221,22 @@ impl PriceBook {
         context: Option<String>,
         ends_ns: Option<i64>,
     ) -> PriceRow {
-        let validity = &record.validity;
-        let window = validity.window.map(|window| window.to_string());
-        let weekdays = (validity.weekdays != Weekdays::ALL).then(|| validity.weekdays.to_string());
         PriceRow {
             price_id: record.id.clone(),
             provider: provider.id.clone(),
             model: model.id.clone(),
             context,
-            valid_from: validity.from_ns.map(format_instant),
             valid_to: ends_ns.map(format_instant),
-            windows: window.into_iter().chain(weekdays).collect(),
             rates: record.rates.prices().iter().map(rate_row).collect(),
             source: record.source.clone(),
-            version: self.version.clone(),
+            ..self.dated(&record.validity)
         }
     }
+}
+
+/// Millionths as percent: 125,000 is 12.5.
+fn percent(ppm: u32) -> String {
+    FemtoUsd(i128::from(ppm) * (FemtoUsd::ONE_USD.0 / 10_000)).to_string()
 }
 
 fn rate_row(price: &UnitPrice) -> RateRow {

@@ -124,6 +124,58 @@ pub(super) fn find_provider(providers: &[Provider], name: &str) -> Named {
         .map_or(Named::Unknown, alias)
 }
 
+/// A provider that the catalogue does not have.
+pub(super) fn new_provider(name: &str) -> Provider {
+    Provider {
+        id: dashed(name.trim()),
+        model_rule: None,
+        provider_rule: None,
+        fallbacks: Vec::new(),
+        models: Vec::new(),
+    }
+}
+
+/// The identity of a provider that a sender names: the catalogue's, else the name in one spelling.
+pub(super) fn identity_of(providers: &[Provider], name: &str) -> String {
+    let name = name.trim().to_lowercase();
+    match find_provider(providers, &name) {
+        Named::Known { index, .. } => providers.get(index).map(|provider| provider.id.clone()),
+        _ => None,
+    }
+    .unwrap_or_else(|| dashed(&name))
+}
+
+/// The region that a model's name tells: that of an ARN, of an inference profile of Amazon Bedrock
+/// (`eu.anthropic.claude-…`), or of a route (`azure/eu/gpt-5`).
+pub(super) fn region_of(model: &str) -> Option<&str> {
+    if let Some(resource) = model.strip_prefix("arn:") {
+        return resource.split(':').nth(2).filter(|region| !region.is_empty());
+    }
+    let route = model.split_once('/').and_then(|(_, rest)| rest.split_once('/'));
+    if let Some((region, _)) = route
+        && is_region(region)
+    {
+        return Some(region);
+    }
+    let name = model.strip_prefix("bedrock/").unwrap_or(model);
+    let (region, rest) = name.split_once('.')?;
+    (is_bedrock_model(rest) && !is_bedrock_maker(region)).then_some(region)
+}
+
+/// True for `eu`, `us`, `global`, `us-east-1`.
+pub(super) fn is_region(text: &str) -> bool {
+    let is_zone = || {
+        let (place, number) = text.rsplit_once('-').unwrap_or((text, ""));
+        let parts = place.split('-').count();
+        (2..=3).contains(&parts)
+            && place.split('-').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase()))
+            && !number.is_empty()
+            && number.len() <= 2
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    ["eu", "us", "global", "apac", "au", "ca", "jp"].contains(&text) || is_zone()
+}
+
 /// The provider that the first part of `openrouter/anthropic/claude-sonnet-4.5` names. Only identities
 /// and spellings count here, no loose rule.
 pub(super) fn find_prefix<'m>(providers: &[Provider], model: &'m str) -> Option<(usize, &'m str)> {
@@ -135,6 +187,15 @@ pub(super) fn find_prefix<'m>(providers: &[Provider], model: &'m str) -> Option<
 /// True for names that only Amazon Bedrock gives its models: an ARN, `anthropic.claude-…`,
 /// `us.anthropic.claude-…-v1:0`.
 pub(super) fn is_bedrock_model(model: &str) -> bool {
+    let name = model.strip_prefix("bedrock/").unwrap_or(model);
+    let mut parts = name.split('.');
+    let (first, second) = (parts.next().unwrap_or(""), parts.next());
+    name.starts_with("arn:aws")
+        || second.is_some() && is_bedrock_maker(first)
+        || second.is_some_and(is_bedrock_maker) && parts.next().is_some()
+}
+
+fn is_bedrock_maker(part: &str) -> bool {
     const MAKERS: [&str; 9] = [
         "anthropic",
         "amazon",
@@ -146,12 +207,7 @@ pub(super) fn is_bedrock_model(model: &str) -> bool {
         "stability",
         "openai",
     ];
-    let name = model.strip_prefix("bedrock/").unwrap_or(model);
-    let mut parts = name.split('.');
-    let (first, second) = (parts.next().unwrap_or(""), parts.next());
-    name.starts_with("arn:aws")
-        || second.is_some() && MAKERS.contains(&first)
-        || second.is_some_and(|second| MAKERS.contains(&second)) && parts.next().is_some()
+    MAKERS.contains(&part)
 }
 
 fn find_spelling(providers: &[Provider], spelling: &str) -> Option<usize> {
@@ -168,4 +224,26 @@ fn position(providers: &[Provider], id: &str) -> Option<usize> {
 
 fn dashed(name: &str) -> String {
     name.replace(['_', '.', '/', ' '], "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_read_off_the_models_name() {
+        for (model, region) in [
+            ("arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-x", Some("us-east-1")),
+            ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Some("eu")),
+            ("bedrock/global.anthropic.claude-x", Some("global")),
+            ("bedrock/eu-central-1/anthropic.claude-x", Some("eu-central-1")),
+            ("azure/eu/gpt-5", Some("eu")),
+            ("anthropic.claude-x", None),
+            ("openrouter/anthropic/claude-sonnet-4.5", None),
+            ("gpt-5.4", None),
+            ("arn:", None),
+        ] {
+            assert_eq!(region_of(model), region, "{model}");
+        }
+    }
 }

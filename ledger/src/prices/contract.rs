@@ -1,0 +1,127 @@
+//! Contracts: which agreed price or discount holds for a call.
+//!
+//! Of the entries that hold for a call the most specific one wins: a model named in full before a pattern, a
+//! provider before none, more context before less, then the later `valid_from`, then the later line. The
+//! price and the discount are chosen apart: a price replaces the list price of the units it names, a
+//! discount is off the list price of all others. Discounts do not add up.
+
+use super::catalogue::Rates;
+use super::matching::{MatchRule, lowercase};
+use super::providers;
+use super::stated::{Source, StatedPrice};
+use super::validity::Validity;
+use super::{PriceQuery, Provider, is_in_context};
+
+/// One line of a contract.
+#[derive(Debug, Clone)]
+pub struct ContractEntry {
+    /// Stable, readable identity, `acme-2026:anthropic/claude-*@2026-10-01`.
+    pub id: String,
+    /// File it was imported from.
+    pub source: String,
+    /// Provider's identity; any where absent.
+    pub provider: Option<String>,
+    /// Model or pattern as written.
+    pub model: String,
+    /// All must hold.
+    pub context: Box<[(String, String)]>,
+    /// When it holds.
+    pub validity: Validity,
+    /// Agreed rates; the list's hold for what is not there.
+    pub rates: Rates,
+    /// Discount off the list price, in millionths.
+    pub discount_ppm: Option<u32>,
+    rule: MatchRule,
+}
+
+/// The entries that hold for a call.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Agreed<'a> {
+    pub(super) price: Option<&'a ContractEntry>,
+    pub(super) discount: Option<&'a ContractEntry>,
+}
+
+impl ContractEntry {
+    /// Compiles a stated price.
+    pub(super) fn compile(stated: &StatedPrice, source: &Source, providers: &[Provider]) -> Result<Self, String> {
+        let validity = stated.time.validity()?;
+        let provider = stated.provider.as_deref().map(|name| providers::identity_of(providers, name));
+        let context = stated.context();
+        let mut id = format!(
+            "{}:{}/{}",
+            source.name,
+            provider.as_deref().unwrap_or("*"),
+            stated.model
+        );
+        context.iter().for_each(|(key, value)| id.push_str(&format!("+{key}={value}")));
+        id.push_str(&validity.suffix());
+        Ok(Self {
+            id,
+            source: source.name.clone(),
+            provider,
+            model: stated.model.clone(),
+            context: context.into(),
+            validity,
+            rates: stated.rates()?,
+            discount_ppm: stated.discount_ppm()?,
+            rule: MatchRule::of_name(&stated.model),
+        })
+    }
+
+    /// True where it is about a model of this name, in lowercase.
+    pub(super) fn matches(&self, model: &str) -> bool {
+        self.rule.matches(model)
+    }
+
+    fn holds(&self, query: &PriceQuery<'_>, context: &[(&str, &str)], called: &Called<'_>) -> bool {
+        self.validity.holds_at(query.at_ns)
+            && (self.provider.is_none() || self.provider.as_deref() == called.provider)
+            && called.models.iter().flatten().any(|model| self.rule.matches(model))
+            && self
+                .context
+                .iter()
+                .all(|(key, value)| is_in_context(query, context, key, value))
+    }
+
+    fn specificity(&self) -> (bool, bool, usize, i64) {
+        let is_exact = matches!(self.rule, MatchRule::Equals(_));
+        let from_ns = self.validity.from_ns.unwrap_or(i64::MIN);
+        (is_exact, self.provider.is_some(), self.context.len(), from_ns)
+    }
+}
+
+/// Who was called, under the names a contract may have for it.
+pub(super) struct Called<'c> {
+    /// Provider's identity.
+    pub(super) provider: Option<&'c str>,
+    /// Lowercase: the name as sent, and the catalogue's.
+    pub(super) models: [Option<&'c str>; 2],
+}
+
+/// The entries that hold for a call.
+pub(super) fn agreed<'a>(
+    entries: &'a [ContractEntry],
+    query: &PriceQuery<'_>,
+    context: &[(&str, &str)],
+    provider: Option<&str>,
+    model_id: Option<&str>,
+) -> Agreed<'a> {
+    let (sent, id) = (lowercase(query.model.trim()), model_id.map(lowercase));
+    let called = Called {
+        provider,
+        models: [Some(sent.as_ref()), id.as_deref()],
+    };
+    let mut agreed = Agreed::default();
+    let is_better = |entry: &ContractEntry, than: Option<&ContractEntry>| {
+        than.is_none_or(|than| entry.specificity() >= than.specificity())
+    };
+    for entry in entries.iter().filter(|entry| entry.holds(query, context, &called)) {
+        if !entry.rates.priced().is_empty() && is_better(entry, agreed.price) {
+            agreed.price = Some(entry);
+        }
+        if entry.discount_ppm.is_some() && is_better(entry, agreed.discount) {
+            agreed.discount = Some(entry);
+        }
+    }
+    agreed
+}

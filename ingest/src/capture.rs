@@ -27,6 +27,17 @@ use crate::value;
 /// Keys remembered that nobody reads: a hostile emitter could make up any number.
 const UNREAD_MAX: usize = 10_000;
 
+/// Fields that a resource may tell: whose it is. What else stands there describes the process.
+const RESOURCE_FIELDS: [&str; 7] = [
+    "user",
+    "team",
+    "project",
+    "environment",
+    "agent",
+    "client",
+    "conversation",
+];
+
 /// A file of a capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureFile {
@@ -215,7 +226,8 @@ impl Noting<'_> {
                 .registry
                 .field_of(&self.scope, self.service.as_deref(), &attribute.key)
                 .is_some();
-            if is_read || self.unread.len() >= UNREAD_MAX {
+            let is_foreign = signal == "resource" && !RESOURCE_FIELDS.contains(&field);
+            if is_read || is_foreign || self.unread.len() >= UNREAD_MAX {
                 continue;
             }
             let key = UnreadKey {

@@ -74,7 +74,8 @@ macro_rules! keys_of {
     };
 }
 
-/// Keys that nobody reads although they look like something that is counted.
+/// Keys that nobody reads although they look like something that is counted. Of a resource only those about
+/// whose it is: what else stands there describes the process.
 pub(crate) const UNMAPPED_KEYS: &str = concat!(
     "
 SELECT service, scope, dialect_of(scope, service) AS dialect, signal, key, usage_like(key) AS field,
@@ -95,6 +96,7 @@ FROM (SELECT service, NULLIF(scope, '') AS scope, time, signal, key, value FROM 
     "
 ))
 WHERE usage_like(key) IS NOT NULL AND dialect_field(scope, service, key) IS NULL
+  AND (signal <> 'resource' OR usage_like(key) IN ('user', 'team', 'project', 'environment', 'agent', 'client', 'conversation'))
 GROUP BY service, scope, signal, key"
 );
 

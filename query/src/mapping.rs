@@ -12,6 +12,18 @@ use serde::Serialize;
 
 /// Fields whose keys prove a model call.
 const TOKENS: [&str; 2] = ["input", "output"];
+/// The dialect whose resource keys are everybody's.
+const COMMON: &str = "gen_ai";
+/// Fields that hold a number.
+const NUMBERS: [&str; 7] = [
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "reasoning",
+    "total",
+    "cost",
+];
 /// Signals that can have rules by attribute.
 const RULED: [(&str, &str); 2] = [("span", "span"), ("log", "log")];
 /// Keys a field is given in one file.
@@ -74,8 +86,9 @@ pub(crate) fn suggest(served: &[Served], keys: &[Unmapped]) -> Vec<Mapping> {
         (None, None) => None,
     };
     let mut groups: BTreeMap<Group, Vec<&Unmapped>> = BTreeMap::new();
-    for key in keys {
+    for key in keys.iter().filter(|key| is_plausible(key)) {
         let group = match &key.dialect {
+            _ if key.signal == "resource" => Some(Group::Extends(COMMON.to_owned())),
             Some(dialect) => Some(Group::Extends(dialect.clone())),
             None => group_of(&key.service, &key.scope),
         };
@@ -94,6 +107,17 @@ pub(crate) fn suggest(served: &[Served], keys: &[Unmapped]) -> Vec<Mapping> {
             write_file(&group, &keys, recognised, unrecognised)
         })
         .collect()
+}
+
+/// True where a key may hold what its name says. What the points of a counter carry needs a rule with the
+/// metric's name, not a key.
+fn is_plausible(key: &Unmapped) -> bool {
+    let is_of_type = match key.example_type.as_str() {
+        "int" | "double" => true,
+        "text" => !NUMBERS.contains(&key.field.as_str()),
+        _ => false,
+    };
+    is_of_type && key.signal != "metric"
 }
 
 fn write_file(group: &Group, keys: &[&Unmapped], recognised: i64, unrecognised: i64) -> Mapping {
@@ -121,7 +145,12 @@ fn write_file(group: &Group, keys: &[&Unmapped], recognised: i64, unrecognised: 
             line(&mut toml, "scopes", &format!("[{}]", quoted(scope)));
         }
     }
-    toml.push_str("\n[keys]\n");
+    let is_of_resources = keys.iter().any(|key| key.signal == "resource");
+    toml.push_str(if is_of_resources {
+        "\n[resource_keys]\n"
+    } else {
+        "\n[keys]\n"
+    });
     for (field, keys) in &by_field(keys) {
         let list: Vec<String> = keys.iter().take(KEYS_MAX).map(|key| quoted(&key.key)).collect();
         let seen: Vec<String> = keys
@@ -156,9 +185,6 @@ fn write_rules(toml: &mut String, keys: &[&Unmapped], recognised: i64, unrecogni
                 quoted(&key.key)
             );
         }
-    }
-    if keys.iter().any(|key| key.signal == "metric") {
-        toml.push_str("\n# A counter needs a [[metric]] rule with its name; CONTRIBUTING.md shows one.\n");
     }
 }
 
@@ -287,6 +313,22 @@ mod tests {
             "{toml}"
         );
         assert!(!toml.contains('\u{1b}') && !toml.contains("\n[[span]]"), "{toml}");
+    }
+
+    #[test]
+    fn a_key_of_another_type_or_of_a_counter_is_not_proposed_and_one_of_a_resource_is_everybodys() {
+        let mut of_type = key("span", "acme.provider", "provider");
+        of_type.example_type = "bool".into();
+        let mut number = key("span", "acme.output_tokens", "output");
+        number.example_type = "text".into();
+        assert!(suggest(&[served(0)], &[of_type, number, key("metric", "acme.tool", "tool")]).is_empty());
+        let mapping = &suggest(&[served(0)], &[key("resource", "acme.team_id", "team")])[0];
+        assert_eq!(mapping.extends.as_deref(), Some("gen_ai"));
+        assert!(
+            mapping.toml.contains("[resource_keys]\nteam = [\"acme.team_id\"]"),
+            "{}",
+            mapping.toml
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn render(report: &Value) -> String {
     if services.is_empty() {
         return "nothing was received yet: `spanledger serve` prints what to paste where\n".to_owned();
     }
-    let mut text = "What arrived, by service and scope, and how much of it is about an operation\n\n".to_owned();
+    let mut text = "What is stored, by service and scope, and how much of it is about an operation\n\n".to_owned();
     text.push_str(&table(
         &[
             "service",
@@ -69,7 +69,10 @@ fn render(report: &Value) -> String {
             ]
         }),
     ));
-    text.push_str("Most spans of a coding agent are internal and about no operation: `not` alone is no fault.\n");
+    text.push_str(
+        "Most spans of a coding agent are internal and about no operation: `not` alone is no fault.\n\
+         (Of noise only a share is stored: `spanledger config show` has the rules.)\n",
+    );
     text.push_str(&keys(report));
     text.push_str(&rules(report));
     text.push_str(&uncertain(report));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use spanledger_lake::{ErrorKind, ExpireReport, Lake, LakeStats, VerifyReport};
-use spanledger_ledger::prices::PriceBook;
 use spanledger_ledger::settle::{SettleOptions, Settler};
 use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
@@ -122,7 +121,7 @@ async fn expire(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Expire
         ),
         _ => error.into(),
     })?;
-    let settler = Settler::spawn(lake.clone(), PriceBook::embedded()?, clock, SettleOptions::default());
+    let settler = Settler::spawn(lake.clone(), crate::prices::book(config)?, clock, SettleOptions::default());
     let settled = settler.settle_now().await;
     drop(settler);
     let expired = lake.expire().await;

@@ -54,7 +54,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
         Command::Explain(args) => explain::run(&args, &config).await,
         Command::Dialects(command) => dialects::run(&command, &config),
         Command::Capture(args) => capture::run(&args, config).await,
-        Command::Prices(command) => prices::run(&command).await,
+        Command::Prices(command) => prices::run(&command, &config).await,
         Command::Lake(command) => lake::run(&command, &config).await,
         Command::Mcp(args) => mcp::run(&args, &config).await,
         Command::Doctor(args) => doctor::run(&args, &config).await,
@@ -93,7 +93,8 @@ fn flags(cli: &Cli) -> Flags {
         Command::Lake(crate::cli::LakeCommand::Retain(args)) => flags.data.clone_from(&args.lake.data),
         Command::Mcp(args) => flags.data.clone_from(&args.data),
         Command::Doctor(args) => flags.data.clone_from(&args.at.data),
-        Command::Prices(_) | Command::Dialects(_) | Command::Config(_) | Command::Completions(_) => {}
+        Command::Prices(command) => flags.data = command.data().cloned(),
+        Command::Dialects(_) | Command::Config(_) | Command::Completions(_) => {}
     }
     flags
 }

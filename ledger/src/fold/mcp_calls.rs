@@ -7,9 +7,9 @@
 //! in time: same arguments first, then same server, same size of the result, nearest times; each is paired
 //! once, so the totals are right even where parallel equal calls are swapped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use spanledger_model::{CallKind, Hop, Observation, Role, Source, TraceId};
+use spanledger_model::{CallKind, Hop, Observation, ObservationId, Role, Source, TraceId};
 
 use super::Group;
 use super::index::{CLOCK_SLACK_NS, Index, SPAN_KIND_SERVER};
@@ -32,11 +32,7 @@ const NEIGHBOURS_MAX: usize = 32;
 
 /// Groups the MCP calls of a component.
 pub(crate) fn group(index: &Index<'_>, inheritance: &Inheritance<'_>) -> Vec<Group> {
-    let hops: Vec<usize> = index.all().filter(|hop| is_hop(index.get(*hop))).collect();
-    let mut joins = Joins::new(index.len());
-    join_by_tool_call_id(index, &hops, inheritance, &mut joins);
-    join_by_ancestry(index, &hops, &mut joins);
-    join_events(index, &hops, inheritance, &mut joins);
+    let (hops, mut joins) = join_within_traces(index, inheritance);
     join_by_containment(index, &hops, &mut joins);
     joins
         .parts(hops.into_iter())
@@ -48,6 +44,36 @@ pub(crate) fn group(index: &Index<'_>, inheritance: &Inheritance<'_>) -> Vec<Gro
             Some(group)
         })
         .collect()
+}
+
+/// Joins what ids, ancestry and sessions tell: all but what is only found by name and time in another trace.
+fn join_within_traces(index: &Index<'_>, inheritance: &Inheritance<'_>) -> (Vec<usize>, Joins) {
+    let hops: Vec<usize> = index.all().filter(|hop| is_hop(index.get(*hop))).collect();
+    let mut joins = Joins::new(index.len());
+    join_by_tool_call_id(index, &hops, inheritance, &mut joins);
+    join_by_ancestry(index, &hops, &mut joins);
+    join_events(index, &hops, inheritance, &mut joins);
+    (hops, joins)
+}
+
+/// The servers' calls among some observations whose caller is not among them.
+#[must_use]
+pub fn unjoined_servers(observations: &[Observation]) -> HashSet<ObservationId> {
+    let index = Index::new(observations);
+    let (hops, mut joins) = join_within_traces(&index, &Inheritance::new(&index));
+    sets_of(&hops, &mut joins)
+        .values()
+        .filter_map(|members| Ends::of(&index, members).unjoined_server)
+        .map(|server| index.get(server).observation_id)
+        .collect()
+}
+
+fn sets_of(hops: &[usize], joins: &mut Joins) -> BTreeMap<usize, Vec<usize>> {
+    let mut sets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for hop in hops {
+        sets.entry(joins.find(*hop)).or_default().push(*hop);
+    }
+    sets
 }
 
 fn is_hop(observation: &Observation) -> bool {
@@ -210,10 +236,7 @@ fn hashes_of(a: &Observation, b: &Observation) -> Hashes {
 
 /// Pairs servers' calls that nothing in their own trace called with calls that no server answered in theirs.
 fn join_by_containment(index: &Index<'_>, hops: &[usize], joins: &mut Joins) {
-    let mut sets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for hop in hops {
-        sets.entry(joins.find(*hop)).or_default().push(*hop);
-    }
+    let sets = sets_of(hops, joins);
     let mut callers: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
     let mut servers = Vec::new();
     for members in sets.values() {
@@ -250,7 +273,7 @@ fn join_by_containment(index: &Index<'_>, hops: &[usize], joins: &mut Joins) {
         }
     }
     pairs.sort_unstable();
-    let mut taken = std::collections::HashSet::new();
+    let mut taken = HashSet::new();
     for ((hashes, ..), server, caller) in pairs {
         if !taken.contains(&(server, true)) && !taken.contains(&(caller, false)) {
             taken.extend([(server, true), (caller, false)]);
@@ -292,9 +315,10 @@ impl Ends {
     fn of(index: &Index<'_>, members: &[usize]) -> Self {
         let answers = |hop: usize| may_answer(index.get(hop));
         let is_named = |hop: usize| index.get(hop).role == Role::Leaf && name_of(index.get(hop)).is_some();
+        let is_server = |hop: usize| is_server_call(index.get(hop));
         let length = |hop: usize| (index.get(hop).duration_ns, std::cmp::Reverse(hop));
         let is_below = |hop: usize, frame: usize| index.ancestors(hop).any(|above| above == frame);
-        let servers = members.iter().copied().filter(|hop| answers(*hop) && is_named(*hop));
+        let servers = members.iter().copied().filter(|hop| is_server(*hop));
         let callers = members.iter().copied().filter(|hop| is_caller(index.get(*hop)));
         let Some(server) = servers.max_by_key(|hop| length(*hop)) else {
             let caller = callers.max_by_key(|hop| (index.get(*hop).span_kind.is_some(), length(*hop)));
@@ -341,7 +365,7 @@ pub fn is_server_side(observation: &Observation) -> bool {
 pub fn is_server_call(observation: &Observation) -> bool {
     observation.kind.is_mcp()
         && may_answer(observation)
-        && observation.span_kind.is_some()
+        && observation.source != Source::Metric
         && observation.role == Role::Leaf
         && name_of(observation).is_some()
 }

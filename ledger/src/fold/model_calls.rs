@@ -434,6 +434,9 @@ pub fn counts_agree(a: &Observation, b: &Observation) -> bool {
 /// True where two records may name the same model: by request or response, without date and vendor prefix.
 #[must_use]
 pub fn models_agree(a: &Observation, b: &Observation) -> bool {
+    if a.model.request_model.is_some() && a.model.request_model == b.model.request_model {
+        return true;
+    }
     let names = |observation: &Observation| -> Vec<String> {
         [&observation.model.request_model, &observation.model.response_model]
             .into_iter()

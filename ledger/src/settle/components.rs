@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use spanledger_lake::tables::codec::day_of;
 use spanledger_model::ids::{content_hash, hash_parts};
-use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId, TraceId};
+use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId};
 
-use super::links::{self, Links, Side, sides_of};
+use super::links::{Links, Side, sides_of};
 use crate::fold::Context;
 use crate::fold::coverage::{is_counter, models};
-use crate::fold::mcp_calls::contains;
+use crate::fold::mcp_calls::unjoined_servers;
 use crate::fold::names::waiting_keys;
 
 /// Number of a component.
@@ -92,6 +92,9 @@ pub struct Components {
     n_observations: usize,
 }
 
+/// Observations that a component may have to be linked to others by name and time: a link is a guess, and a
+/// server that everybody calls without context must not make one component of everything.
+const LINKED_MAX: usize = 50_000;
 /// Counters this far from a newly told usage may be covered by it, nanoseconds: coverage is kept in minutes.
 const COVERAGE_SLACK_NS: i64 = 180_000_000_000;
 /// Nanoseconds of a day: counters that share no session are folded together by day.
@@ -121,7 +124,8 @@ impl Components {
         let keys = keys_of(&observation);
         let mut joined: Vec<ComponentId> = keys.iter().filter_map(|key| self.by_key.get(key).copied()).collect();
         let sides = sides_of(&observation);
-        let must_wait = |side: Side| side == Side::Server && observation.parent_span_id.is_some();
+        let may_be_called = observation.parent_span_id.is_some() || observation.span_kind.is_none();
+        let must_wait = |side: Side| side == Side::Server && may_be_called;
         for side in sides.iter().filter(|side| !must_wait(**side)) {
             joined.extend(self.linked(&observation, *side));
         }
@@ -229,21 +233,10 @@ impl Components {
                 self.waiting.extend(waiting);
                 continue;
             }
-            let called = calls_of(component);
-            let is_called = |server: &Observation| {
-                let Some(trace_id) = server.trace_id else { return false };
-                let times = (server.start_ns, server.end_ns());
-                links::keys_of(server, Side::Server)
-                    .into_iter()
-                    .filter_map(|key| called.get(&(trace_id, key)))
-                    .flatten()
-                    .any(|caller| contains(*caller, times))
-            };
-            let servers = component
-                .observations
-                .iter()
-                .filter(|observation| waiting.contains(&observation.observation_id));
-            unjoined.extend(servers.filter(|server| !is_called(server)).cloned());
+            let not_called = unjoined_servers(&component.observations);
+            let is_unjoined = |id: &ObservationId| waiting.contains(id) && not_called.contains(id);
+            let servers = component.observations.iter();
+            unjoined.extend(servers.filter(|server| is_unjoined(&server.observation_id)).cloned());
         }
         unjoined.sort_by_key(|server| (server.start_ns, server.observation_id));
         for server in unjoined {
@@ -378,10 +371,8 @@ impl Components {
     /// The components of the other side's records that may be of one call with a record.
     fn linked(&self, observation: &Observation, side: Side) -> Vec<ComponentId> {
         let candidates = self.links.candidates(observation, side);
-        let homes = candidates
-            .iter()
-            .filter_map(|other| self.by_observation.get(other).copied());
-        homes.collect()
+        let homes = candidates.iter().filter_map(|other| self.by_observation.get(other));
+        homes.copied().filter(|home| self.size(*home) < LINKED_MAX).collect()
     }
 
     fn size(&self, id: ComponentId) -> usize {
@@ -416,23 +407,6 @@ fn merged(a: Option<Dirty>, b: Option<Dirty>) -> Option<Dirty> {
         }),
         (a, b) => a.or(b),
     }
-}
-
-/// The calls that the callers of a component made, by trace and name, each as start and end.
-type Called = HashMap<(TraceId, [u8; 16]), Vec<(i64, i64)>>;
-
-fn calls_of(component: &Component) -> Called {
-    let mut called = Called::new();
-    for observation in &component.observations {
-        let Some(trace_id) = observation.trace_id else { continue };
-        if sides_of(observation).contains(&Side::Caller) {
-            for key in links::keys_of(observation, Side::Caller) {
-                let times = (observation.start_ns, observation.end_ns());
-                called.entry((trace_id, key)).or_default().push(times);
-            }
-        }
-    }
-    called
 }
 
 fn service_key(observation: &Observation) -> [u8; 16] {

@@ -74,7 +74,7 @@ pub fn sides_of(observation: &Observation) -> Vec<Side> {
 }
 
 /// Keys under which a record is found.
-pub fn keys_of(observation: &Observation, side: Side) -> Vec<[u8; 16]> {
+fn keys_of(observation: &Observation, side: Side) -> Vec<[u8; 16]> {
     let tenant = observation.tenant.as_str().as_bytes();
     match side {
         Side::Caller | Side::Server => tail_keys(

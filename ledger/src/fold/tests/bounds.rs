@@ -1,6 +1,10 @@
 //! Hostile and very large components.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::fold::fold_in;
+use crate::settle::components::{Components, Dirty, Position};
 
 #[test]
 fn a_ring_of_hostile_parents_ends() {
@@ -110,5 +114,134 @@ fn a_fold_of_20_000_observations_is_measured() {
         let start = std::time::Instant::now();
         let n_calls = fold(&records).calls.len();
         eprintln!("{n} observations, {n_calls} calls: {} ms", start.elapsed().as_millis());
+    }
+}
+
+/// Any record, with or without rings of parents, of few traces, spans, sessions, names and counts, so that much of it may be of one call.
+fn any_observation(rings_too: bool) -> impl Strategy<Value = Observation> {
+    let identity = (
+        any::<u8>(),
+        0..4u8,
+        0..8u8,
+        proptest::option::of(0..8u8),
+        proptest::option::of(0..3u8),
+    );
+    let nature = (
+        0..7usize,
+        0..6usize,
+        0..3usize,
+        0..5i32,
+        proptest::option::of(0..4usize),
+    );
+    let time = (0..2_000i64, proptest::option::of(0..1_500i64));
+    let told = (
+        proptest::option::of(0..3i64),
+        proptest::option::of(0..2i64),
+        proptest::option::of(0..3u8),
+        proptest::option::of(0..3u8),
+        0..4usize,
+    );
+    (identity, nature, time, told).prop_map(move |(identity, nature, time, told)| {
+        const KINDS: [CallKind; 7] = [
+            CallKind::Llm,
+            CallKind::Llm,
+            CallKind::Tool,
+            CallKind::Tool,
+            CallKind::Agent,
+            CallKind::Resource,
+            CallKind::Mcp,
+        ];
+        const ROLES: [Role; 6] = [
+            Role::Leaf,
+            Role::Leaf,
+            Role::Rollup,
+            Role::Detail,
+            Role::Correction,
+            Role::CounterCumulative,
+        ];
+        const HOPS: [Hop; 4] = [Hop::Host, Hop::Client, Hop::Gateway, Hop::Server];
+        const NAMES: [&str; 4] = [
+            "weather_get_forecast",
+            "get_forecast",
+            "mcp__weather__get_forecast",
+            "crash",
+        ];
+        let mut record = blank(identity.0, KINDS[nature.0]);
+        record.role = ROLES[nature.1];
+        record.source = [Source::Span, Source::Log, Source::Metric][nature.2];
+        let is_span = record.source == Source::Span && record.role != Role::CounterCumulative;
+        record.span_kind = is_span.then_some(nature.3);
+        record.hop = nature.4.map(|hop| HOPS[hop]);
+        record.trace_id = (identity.1 < 3).then_some(TraceId([identity.1 + 1; 16]));
+        record.span_id = record.trace_id.map(|_| SpanId([identity.2 + 1; 8]));
+        let parent = identity.3.filter(|parent| rings_too || *parent < identity.2);
+        record.parent_span_id = parent.map(|parent| SpanId([parent + 1; 8]));
+        record.dimensions.session_id = identity.4.map(|session| format!("s{session}"));
+        record.start_ns += time.0 * 1_000_000;
+        record.duration_ns = time.1.map(|ms| ms * 1_000_000);
+        record.usage.input = told.0;
+        record.usage.output = told.1;
+        record.model.response_id = told.2.map(|id| format!("r{id}"));
+        record.tool_call_id = told.3.map(|id| format!("c{id}"));
+        record.mcp.tool = Some(NAMES[told.4].into());
+        record.mcp.mcp_method = Some("tools/call".into());
+        record.scope = Some(if identity.0 % 2 == 0 { "agent" } else { "sdk" }.into());
+        record.series = Some(format!("series {}", identity.0 % 3));
+        record
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_records_in_any_order_fold_to_the_same_calls_and_each_is_of_one_call(
+        records in proptest::collection::vec(any_observation(true), 1..40),
+        seed in any::<u64>(),
+    ) {
+        let mut seen = std::collections::HashSet::new();
+        let records: Vec<Observation> = records
+            .into_iter()
+            .filter(|record| seen.insert(record.observation_id))
+            .collect();
+        let folded = fold(&records);
+        let twice: Vec<Observation> = records.iter().chain(&records).cloned().collect();
+        prop_assert_eq!(&fold(&shuffled(&twice, seed)).calls, &folded.calls);
+        let mut counted = std::collections::HashSet::new();
+        for call in &folded.calls {
+            for observation_id in &call.observation_ids {
+                prop_assert!(counted.insert(*observation_id), "a record is of two calls");
+            }
+        }
+        let mut ids: Vec<_> = folded.calls.iter().map(|call| call.call_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        prop_assert_eq!(ids.len(), folded.calls.len(), "two calls have one identity");
+        prop_assert_eq!(crate::fold::explain(&records).len(), folded.calls.len());
+    }
+
+    #[test]
+    fn components_folded_one_by_one_give_the_calls_of_all_records_together(
+        records in proptest::collection::vec(any_observation(false), 1..30),
+        seed in any::<u64>(),
+        batch in 1..10usize,
+    ) {
+        let mut components = Components::default();
+        let dirty = Dirty { floor: Position::default(), since_ns: 0, last_ns: 0 };
+        let mut seen = std::collections::HashSet::new();
+        let records: Vec<Observation> = records
+            .into_iter()
+            .filter(|record| seen.insert(record.observation_id))
+            .collect();
+        for batch in shuffled(&records, seed).chunks(batch) {
+            for record in batch {
+                components.add(record.clone(), Some(dirty));
+            }
+            components.link_waiting(|_| true);
+        }
+        let mut calls: Vec<Call> = Vec::new();
+        for id in components.due(|_| true) {
+            calls.extend(fold_in(&components.get(id).unwrap().observations, components.context()).calls);
+        }
+        calls.sort_by_key(|call| (call.start_ns, call.call_id));
+        prop_assert_eq!(calls, fold(&records).calls);
     }
 }

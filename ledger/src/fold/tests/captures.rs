@@ -17,9 +17,9 @@ fn folder() -> PathBuf {
 }
 
 /// The captures and the synthetic fixtures that have a ground truth.
-fn names() -> Vec<String> {
+fn names(kinds: &[&str]) -> Vec<String> {
     let mut names = Vec::new();
-    for kind in ["captures", "synthetic"] {
+    for kind in kinds {
         for entry in std::fs::read_dir(folder().join(kind)).unwrap() {
             let entry = entry.unwrap();
             if entry.path().join("expected.json").exists() {
@@ -210,7 +210,7 @@ fn truth(expected: &Value, found: &Sums, calls: &[Call]) -> Sums {
 #[test]
 fn every_capture_counts_each_call_once() {
     let mut wrong = Vec::new();
-    for name in names() {
+    for name in names(&["captures", "synthetic"]) {
         let expected = std::fs::read_to_string(folder().join(&name).join("expected.json")).unwrap();
         let observations = capture(&name);
         let in_order = fold(&observations);
@@ -237,8 +237,9 @@ fn every_capture_counts_each_call_once() {
 
 #[test]
 fn all_captures_together_give_the_sum() {
+    // Not the synthetic ones: their times are made up and coincide, and a call is also known by its time.
     let (mut calls, mut all) = (Vec::new(), Vec::new());
-    for name in names() {
+    for name in names(&["captures"]) {
         let observations = capture(&name);
         calls.extend(fold(&observations).calls);
         all.extend(observations);

@@ -360,7 +360,7 @@ pub fn content_of(line: &LedgerLine) -> [u8; 16] {
     content_hash(&plain)
 }
 
-fn line_id(line: &LedgerLine) -> LineId {
+pub(crate) fn line_id(line: &LedgerLine) -> LineId {
     let mut plain = line.clone();
     plain.line_id = LineId::default();
     LineId(content_hash(&plain))

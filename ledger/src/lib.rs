@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attribution;
 pub mod charge;
 pub mod error;
 pub mod fold;

@@ -176,9 +176,8 @@ impl Truth {
             .iter()
             .find_map(|key| expected.get(key));
         Self {
-            // A gateway may serve calls whose usage it never tells.
-            llm_calls: number("usage_spans")
-                .or_else(|| number("llm_calls"))
+            llm_calls: number("llm_calls")
+                .or_else(|| number("usage_spans"))
                 .or_else(|| of_parts("calls")),
             failed_llm_calls: number("failed_calls"),
             embeddings: number("embeddings_calls"),

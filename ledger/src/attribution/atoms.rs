@@ -72,12 +72,23 @@ const PREFIX: [Bucket; 6] = [
 /// Divides a call's charge. `position` is the call's place in its thread. The atoms sum to the pieces, in
 /// tokens and in money, bucket by bucket (blended: in money over all of the input).
 #[must_use]
-pub fn divide(segments: &[Segment], parts: &[Segment], charged: &[Charged], position: usize, policy: Policy) -> Vec<Atom> {
+pub fn divide(
+    segments: &[Segment],
+    parts: &[Segment],
+    charged: &[Charged],
+    position: usize,
+    policy: Policy,
+) -> Vec<Atom> {
     let mut atoms = Vec::new();
     let is_input = |piece: &&Charged| PREFIX.contains(&piece.bucket);
     match policy {
         Policy::Prefix => prefix(segments, charged, position, &mut atoms),
-        Policy::Blended => blended(segments, &charged.iter().filter(is_input).copied().collect::<Vec<_>>(), position, &mut atoms),
+        Policy::Blended => blended(
+            segments,
+            &charged.iter().filter(is_input).copied().collect::<Vec<_>>(),
+            position,
+            &mut atoms,
+        ),
     }
     for piece in charged.iter().filter(|piece| !PREFIX.contains(&piece.bucket)) {
         match piece.bucket {
@@ -90,7 +101,10 @@ pub fn divide(segments: &[Segment], parts: &[Segment], charged: &[Charged], posi
 }
 
 fn prefix(segments: &[Segment], charged: &[Charged], position: usize, atoms: &mut Vec<Atom>) {
-    let mut rest = segments.iter().map(|segment| (segment, segment.tokens)).collect::<std::collections::VecDeque<_>>();
+    let mut rest = segments
+        .iter()
+        .map(|segment| (segment, segment.tokens))
+        .collect::<std::collections::VecDeque<_>>();
     for bucket in PREFIX {
         for piece in charged.iter().filter(|piece| piece.bucket == bucket) {
             let mut wanted = piece.tokens.unwrap_or(0).max(0);
@@ -120,7 +134,13 @@ fn prefix(segments: &[Segment], charged: &[Charged], position: usize, atoms: &mu
 }
 
 /// Divides one piece among the segments that hold its tokens.
-fn spread(taken: &[(&Segment, i64)], nobody: Option<&Charged>, piece: &Charged, position: usize, atoms: &mut Vec<Atom>) {
+fn spread(
+    taken: &[(&Segment, i64)],
+    nobody: Option<&Charged>,
+    piece: &Charged,
+    position: usize,
+    atoms: &mut Vec<Atom>,
+) {
     let mut weights: Vec<u128> = taken.iter().map(|(_, tokens)| weight(*tokens)).collect();
     weights.extend(nobody.map(|nobody| weight(nobody.tokens.unwrap_or(0))));
     let costs = split(piece.cost, &weights);
@@ -159,7 +179,10 @@ fn outputs(parts: &[Segment], piece: &Charged, atoms: &mut Vec<Atom>) {
         return;
     }
     let tokens = split_by_largest_remainder(i128::from(piece.tokens.unwrap_or(0)), &weights);
-    let token_weights: Vec<u128> = tokens.iter().map(|tokens| u128::try_from(*tokens).unwrap_or(0)).collect();
+    let token_weights: Vec<u128> = tokens
+        .iter()
+        .map(|tokens| u128::try_from(*tokens).unwrap_or(0))
+        .collect();
     let costs = split(piece.cost, &token_weights);
     for ((part, tokens), cost) in parts.iter().zip(tokens).zip(costs) {
         atoms.push(Atom {

@@ -72,12 +72,13 @@ impl Context {
         let weights: Vec<u128> = self.pending.iter().map(|part| weight_of(part.tokens)).collect();
         let shares = split(read_again, &weights);
         let pending = std::mem::take(&mut self.pending);
-        self.segments.extend(pending.into_iter().zip(shares).map(|(part, tokens)| Segment {
-            history: true,
-            tokens,
-            since: position,
-            ..part
-        }));
+        self.segments
+            .extend(pending.into_iter().zip(shares).map(|(part, tokens)| Segment {
+                history: true,
+                tokens,
+                since: position,
+                ..part
+            }));
         self.segments.extend(arrivals(growth - read_again, arrived, position));
         self.segments.retain(|segment| segment.tokens > 0);
     }
@@ -94,14 +95,26 @@ impl Context {
         });
         self.segments.extend(read_again);
         let known = arrived.iter().filter(|claim| claim.method < Method::Counts);
-        self.segments.extend(known.map(|claim| segment(claim, estimate(claim), position)));
+        self.segments
+            .extend(known.map(|claim| segment(claim, estimate(claim), position)));
         let stays = |segment: &Segment| matches!(segment.cause, Cause::Definition | Cause::System);
-        let kept: i64 = self.segments.iter().filter(|segment| stays(segment)).map(|segment| segment.tokens).sum();
+        let kept: i64 = self
+            .segments
+            .iter()
+            .filter(|segment| stays(segment))
+            .map(|segment| segment.tokens)
+            .sum();
         let keeps = kept <= input && self.segments.iter().any(|segment| !stays(segment));
         let weights: Vec<u128> = self
             .segments
             .iter()
-            .map(|segment| if keeps && stays(segment) { 0 } else { weight_of(segment.tokens) })
+            .map(|segment| {
+                if keeps && stays(segment) {
+                    0
+                } else {
+                    weight_of(segment.tokens)
+                }
+            })
             .collect();
         let shares = split(if keeps { input - kept } else { input }, &weights);
         for (segment, share) in self.segments.iter_mut().zip(shares) {
@@ -139,8 +152,11 @@ fn arrivals(growth: i64, arrived: &[Claim], position: usize) -> Vec<Segment> {
     let explained = capacity.map_or(growth, |capacity| growth.min(capacity));
     let mut shares = split(explained, &weights(arrived));
     hand_on_excess(&mut shares, arrived);
-    let mut segments: Vec<Segment> =
-        arrived.iter().zip(shares).map(|(claim, tokens)| segment(claim, tokens, position)).collect();
+    let mut segments: Vec<Segment> = arrived
+        .iter()
+        .zip(shares)
+        .map(|(claim, tokens)| segment(claim, tokens, position))
+        .collect();
     if growth > explained {
         let unknown = claim(Owner::Unknown, Cause::Undivided, Method::Undivided);
         segments.push(segment(&unknown, growth - explained, position));
@@ -166,7 +182,11 @@ fn hand_on_excess(shares: &mut [i64], claims: &[Claim]) {
 
 fn divided(total: i64, claims: &[Claim], position: usize) -> Vec<Segment> {
     let shares = split(total, &weights(claims));
-    claims.iter().zip(shares).map(|(claim, tokens)| segment(claim, tokens, position)).collect()
+    claims
+        .iter()
+        .zip(shares)
+        .map(|(claim, tokens)| segment(claim, tokens, position))
+        .collect()
 }
 
 fn weights(claims: &[Claim]) -> Vec<u128> {
@@ -180,7 +200,10 @@ fn weight_of(tokens: i64) -> u128 {
 /// Largest remainder, in integers; where all weights are 0 the first takes everything.
 fn split(total: i64, weights: &[u128]) -> Vec<i64> {
     let shares = split_by_largest_remainder(i128::from(total), weights);
-    shares.into_iter().map(|share| i64::try_from(share).unwrap_or(i64::MAX)).collect()
+    shares
+        .into_iter()
+        .map(|share| i64::try_from(share).unwrap_or(i64::MAX))
+        .collect()
 }
 
 fn segment(claim: &Claim, tokens: i64, position: usize) -> Segment {

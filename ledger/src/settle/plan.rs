@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, LineKind, TenantId};
 
 use super::components::{Component, SettledCall};
+use crate::attribution::{Policy, divide_charges};
 use crate::charge::{Charge, charge, content_of, reversal_of};
 use crate::fold::{Context, fold_in};
 use crate::prices::PriceBook;
@@ -63,7 +64,8 @@ pub struct Desired {
 #[must_use]
 pub fn desired(component: &Component, context: &Context, book: &PriceBook, settled_ns: i64) -> Desired {
     let mut folded = fold_in(&component.observations, context);
-    let charges: Vec<Charge> = folded.calls.iter().map(|call| charge(call, book, settled_ns)).collect();
+    let mut charges: Vec<Charge> = folded.calls.iter().map(|call| charge(call, book, settled_ns)).collect();
+    divide_charges(&folded, &mut charges, Policy::Prefix);
     let totals = totals(&charges, &folded.parents);
     let mut desired = Desired::default();
     for ((call, charge), total) in folded.calls.iter_mut().zip(charges).zip(totals) {

@@ -1,0 +1,127 @@
+//! Ledger lines by cause: the undivided lines of a model call, divided among who caused its tokens.
+//!
+//! Every measure of a line (tokens; list, contracted and effective cost) is divided on its own and sums to
+//! what it was, so that totals, and every sum by the dimensions of calls, are those of the undivided lines.
+//! Shares of one cause, touch, bucket and method are one line.
+
+use std::collections::BTreeMap;
+
+use spanledger_model::money::split_by_largest_remainder;
+use spanledger_model::{Bucket, FemtoUsd, LedgerLine};
+
+use super::atoms::{Charged, Policy, divide};
+use super::threads::threads;
+use super::{Atom, Cause, Context, Owner};
+use crate::charge::{Charge, line_id};
+use crate::fold::Folded;
+
+/// Divides the charges of a component's model calls; `charges` are by position of the folded calls.
+pub fn divide_charges(folded: &Folded, charges: &mut [Charge], policy: Policy) {
+    for thread in threads(folded) {
+        let mut context = Context::new();
+        for (position, (call, turn)) in thread.calls.iter().zip(&thread.turns).enumerate() {
+            let (segments, parts) = context.next(turn);
+            let charge = &mut charges[*call];
+            let charged: Vec<Charged> = charge.lines.iter().map(tokens_only).collect();
+            let has_each_bucket_once = charge
+                .lines
+                .iter()
+                .enumerate()
+                .all(|(at, line)| !charge.lines[..at].iter().any(|earlier| earlier.bucket == line.bucket));
+            if !has_each_bucket_once {
+                // A bucket is priced in part: which tokens are which part is not known.
+                continue;
+            }
+            let atoms = divide(segments, parts, &charged, position, policy);
+            charge.lines = divided(&charge.lines, atoms);
+        }
+    }
+}
+
+/// A line as a piece to be divided by tokens: the costs follow the tokens afterwards.
+fn tokens_only(line: &LedgerLine) -> Charged {
+    Charged {
+        bucket: line.bucket,
+        tokens: line.tokens,
+        quantity: line.quantity,
+        cost: None,
+    }
+}
+
+type Share = (Owner, Cause, bool, Option<&'static str>, super::Method);
+
+fn divided(lines: &[LedgerLine], atoms: Vec<Atom>) -> Vec<LedgerLine> {
+    let mut shares: BTreeMap<Bucket, BTreeMap<Share, i64>> = BTreeMap::new();
+    for atom in atoms {
+        let share = ((*atom.owner).clone(), atom.cause, atom.history, atom.touch, atom.method);
+        *shares.entry(atom.bucket).or_default().entry(share).or_default() += atom.tokens.unwrap_or(0);
+    }
+    let mut written = Vec::new();
+    for line in lines {
+        match shares.remove(&line.bucket).filter(|_| line.tokens.is_some()) {
+            Some(shares) => written.extend(parts_of(line, &shares)),
+            None => written.push(line.clone()),
+        }
+    }
+    for line in &mut written {
+        line.n_calls = 0;
+    }
+    if let Some(first) = written.first_mut() {
+        first.n_calls = lines.iter().map(|line| line.n_calls).sum();
+    }
+    for line in &mut written {
+        line.line_id = line_id(line);
+    }
+    written
+}
+
+fn parts_of(line: &LedgerLine, shares: &BTreeMap<Share, i64>) -> Vec<LedgerLine> {
+    let weights: Vec<u128> = shares
+        .values()
+        .map(|tokens| u128::try_from(*tokens).unwrap_or(0))
+        .collect();
+    let of = |cost: Option<FemtoUsd>| -> Vec<Option<FemtoUsd>> {
+        match cost {
+            Some(cost) => {
+                let parts = split_by_largest_remainder(cost.0, &weights);
+                parts.into_iter().map(|part| Some(FemtoUsd(part))).collect()
+            }
+            None => vec![None; weights.len()],
+        }
+    };
+    let (list, contracted, effective) = (of(line.list_cost), of(line.contracted_cost), of(line.effective_cost));
+    let mut parts = Vec::with_capacity(shares.len());
+    for (at, ((owner, cause, history, touch, method), tokens)) in shares.iter().enumerate() {
+        let mut part = line.clone();
+        part.tokens = Some(*tokens);
+        part.list_cost = list[at];
+        part.contracted_cost = contracted[at];
+        part.effective_cost = effective[at];
+        part.cause = cause.as_str();
+        part.history = *history;
+        part.touch = *touch;
+        part.method = method.as_str();
+        name(&mut part, owner);
+        parts.push(part);
+    }
+    parts
+}
+
+/// Names the cause. A managed prompt that the call itself names stays on what nobody else caused.
+fn name(line: &mut LedgerLine, owner: &Owner) {
+    match owner {
+        Owner::Tool { server, tool } => {
+            line.server.clone_from(server);
+            line.tool = Some(tool.clone());
+            line.prompt = None;
+        }
+        Owner::Prompt { name, .. } => line.prompt = Some(name.clone()),
+        Owner::Resource { server, uri } => {
+            line.server.clone_from(server);
+            line.resource_uri = Some(uri.clone());
+            line.prompt = None;
+        }
+        Owner::System | Owner::Conversation | Owner::Base | Owner::Request => {}
+        Owner::Answer | Owner::Reasoning | Owner::Unknown => line.prompt = None,
+    }
+}

@@ -1,0 +1,261 @@
+//! From the calls of a component to the turns of its threads.
+//!
+//! A thread is one conversation of one agent with one model: what it sends grows from call to call. A
+//! sub-agent, which is one whose calls run within a tool call, has a thread of its own for each such call.
+//! Between two model calls of a thread its tools ran: what they returned arrived before the second, and what
+//! the first wrote called them. A short call between two of a growing context (a title, a classification) is
+//! not part of it and stands alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use spanledger_model::{Call, CallKind};
+
+use super::{Cause, Claim, Method, Owner, Turn};
+use crate::fold::Folded;
+use crate::fold::model_calls::bare_model;
+
+/// Bytes of text a token is, on average: the usual figure for English and JSON.
+const BYTES_A_TOKEN: u64 = 4;
+/// Tokens that a provider adds to a message around its text: 12 to 20 were measured (reference/finops.md §4.1).
+const FRAMING_TOKENS: i64 = 32;
+/// How many later calls of a thread are looked at to tell a side call from a compaction.
+const LOOK_AHEAD: usize = 8;
+/// Clocks of host and model records of one process differ by rounding at most, nanoseconds.
+const SLACK_NS: i64 = 2_000_000;
+
+/// One thread: its model calls in order, as positions in the component, and what is known of each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Positions of its calls.
+    pub calls: Vec<usize>,
+    /// What is known of each.
+    pub turns: Vec<Turn>,
+}
+
+type Key<'c> = (Option<&'c str>, Option<usize>, Option<&'c str>, String);
+
+/// The threads of a component. Calls without an input count are in none: they cannot be divided.
+#[must_use]
+pub fn threads(folded: &Folded) -> Vec<Thread> {
+    let calls = &folded.calls;
+    let mut groups: BTreeMap<Key<'_>, Vec<usize>> = BTreeMap::new();
+    for (position, call) in calls.iter().enumerate() {
+        if is_divisible(call) {
+            groups.entry(key(folded, position)).or_default().push(position);
+        }
+    }
+    let mut threads = Vec::new();
+    for ((session, within, ..), mut members) in groups {
+        members.sort_by_key(|member| (calls[*member].start_ns, calls[*member].call_id));
+        let (main, side) = without_side_calls(calls, members);
+        threads.extend(
+            side.into_iter()
+                .map(|member| thread(folded, &[member], session, within)),
+        );
+        threads.push(thread(folded, &main, session, within));
+    }
+    threads
+}
+
+fn is_divisible(call: &Call) -> bool {
+    // A counter's call is a sum over many: there is no context in it.
+    call.kind == CallKind::Llm && call.usage.input.is_some_and(|input| input > 0) && !call.rules.contains("counter")
+}
+
+fn key(folded: &Folded, position: usize) -> Key<'_> {
+    let call = &folded.calls[position];
+    let model = call
+        .model
+        .response_model
+        .as_deref()
+        .or(call.model.request_model.as_deref());
+    (
+        session(call),
+        tool_above(folded, position),
+        call.dimensions.agent.as_deref(),
+        model.map(bare_model).unwrap_or_default(),
+    )
+}
+
+fn session(call: &Call) -> Option<&str> {
+    call.dimensions.session_id.as_deref()
+}
+
+/// The tool call that a call ran within.
+fn tool_above(folded: &Folded, position: usize) -> Option<usize> {
+    let above = std::iter::successors(folded.parents[position], |at| folded.parents[*at]);
+    above
+        .take(folded.calls.len())
+        .find(|at| folded.calls[*at].kind == CallKind::Tool)
+}
+
+/// Takes out the calls that do not stand in the growing context: much smaller than the one before, while a
+/// later one continues that.
+fn without_side_calls(calls: &[Call], members: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
+    let input = |position: usize| calls[position].usage.input.unwrap_or(0);
+    let (mut main, mut side): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+    for (at, member) in members.iter().enumerate() {
+        let before = main.last().map_or(0, |last| input(*last));
+        let is_smaller = input(*member) < before / 2;
+        let continues = members[at + 1..]
+            .iter()
+            .take(LOOK_AHEAD)
+            .any(|later| input(*later) >= before);
+        if is_smaller && continues {
+            side.push(*member);
+        } else {
+            main.push(*member);
+        }
+    }
+    (main, side)
+}
+
+fn thread(folded: &Folded, members: &[usize], session_id: Option<&str>, within: Option<usize>) -> Thread {
+    let calls = &folded.calls;
+    let first_trace = members.first().and_then(|first| calls[*first].trace_id);
+    let mut tools: Vec<usize> = (0..calls.len())
+        .filter(|position| {
+            let call = &calls[*position];
+            let is_near = match (session_id, session(call)) {
+                (Some(ours), Some(theirs)) => ours == theirs,
+                _ => call.trace_id.is_some() && call.trace_id == first_trace,
+            };
+            is_near
+                && matches!(call.kind, CallKind::Tool | CallKind::Resource | CallKind::Prompt)
+                && tool_above(folded, *position) == within
+        })
+        .collect();
+    tools.sort_by_key(|tool| (end_ns(&calls[*tool]), calls[*tool].call_id));
+    let mut turns: Vec<Turn> = members.iter().map(|member| counts(&calls[*member])).collect();
+    for tool in tools {
+        let call = &calls[tool];
+        // Written by the last model call that had begun, read by the first that began after it ended.
+        let writer = members
+            .iter()
+            .rposition(|member| calls[*member].start_ns <= call.start_ns);
+        let ended = end_ns(call).saturating_sub(SLACK_NS);
+        let reader = members.iter().position(|member| calls[*member].start_ns >= ended);
+        if let Some(writer) = writer.filter(|_| call.kind == CallKind::Tool) {
+            turns[writer].parts.push(written(call));
+        }
+        match reader {
+            Some(0) => turns[0].base.push(arrived(call)),
+            Some(reader) => turns[reader].arrived.push(arrived(call)),
+            None => {}
+        }
+    }
+    for turn in &mut turns {
+        complete(turn);
+    }
+    Thread {
+        calls: members.to_vec(),
+        turns,
+    }
+}
+
+fn counts(call: &Call) -> Turn {
+    Turn {
+        input: call.usage.input.unwrap_or(0),
+        output: call.usage.output.unwrap_or(0),
+        reasoning: call.usage.reasoning.unwrap_or(0),
+        ..Turn::default()
+    }
+}
+
+fn end_ns(call: &Call) -> i64 {
+    call.start_ns.saturating_add(call.duration_ns.unwrap_or(0))
+}
+
+/// Who a tool, resource or prompt call belongs to.
+fn owner(call: &Call) -> Owner {
+    let mcp = &call.mcp;
+    match call.kind {
+        CallKind::Resource => Owner::Resource {
+            server: mcp.server.clone(),
+            uri: mcp.resource_uri.clone().unwrap_or_default(),
+        },
+        CallKind::Prompt => Owner::Prompt {
+            name: mcp.prompt.clone().unwrap_or_default(),
+            version: mcp.prompt_version.clone(),
+        },
+        _ => Owner::Tool {
+            server: mcp.server.clone(),
+            tool: mcp.tool.clone().unwrap_or_default(),
+        },
+    }
+}
+
+/// What a call put into the context: its result.
+fn arrived(call: &Call) -> Claim {
+    let cause = if call.kind == CallKind::Prompt {
+        Cause::User
+    } else {
+        Cause::Result
+    };
+    sized(owner(call), cause, call.sizes.response_bytes)
+}
+
+/// What the model wrote to make a call: its name and arguments.
+fn written(call: &Call) -> Claim {
+    let name = call.mcp.tool.as_deref().map_or(0, str::len);
+    let bytes = call
+        .sizes
+        .request_bytes
+        .map(|bytes| bytes.saturating_add(i64::try_from(name).unwrap_or(0)));
+    sized(owner(call), Cause::Call, bytes)
+}
+
+/// A claim by its bytes; where they are not known its weight is 0 until [`complete`] gives it one.
+fn sized(owner: Owner, cause: Cause, bytes: Option<i64>) -> Claim {
+    let known = bytes.and_then(|bytes| u64::try_from(bytes).ok());
+    Claim {
+        owner: Arc::new(owner),
+        cause,
+        // In tokens, framing included, so that an empty result still weighs something.
+        weight: known.map_or(0, |bytes| bytes / BYTES_A_TOKEN + FRAMING_TOKENS.unsigned_abs() / 2),
+        tokens_max: known.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_add(FRAMING_TOKENS)),
+        method: if known.is_some() { Method::Bytes } else { Method::Counts },
+    }
+}
+
+/// Gives claims of unknown size the mean of those known, and what no claim explains to where it belongs: the
+/// rest of a first context to its base, the rest of an output to the answer's text.
+fn complete(turn: &mut Turn) {
+    for claims in [&mut turn.base, &mut turn.arrived, &mut turn.parts] {
+        let known: Vec<u64> = claims
+            .iter()
+            .filter(|claim| claim.method == Method::Bytes)
+            .map(|claim| claim.weight)
+            .collect();
+        let mean = known.iter().sum::<u64>() / u64::try_from(known.len().max(1)).unwrap_or(1);
+        for claim in claims.iter_mut().filter(|claim| claim.method != Method::Bytes) {
+            claim.weight = mean.max(1);
+        }
+    }
+    let of_claims = |claims: &[Claim]| claims.iter().map(|claim| claim.weight).sum::<u64>();
+    let rest = |whole: i64, claims: &[Claim]| u64::try_from(whole).unwrap_or(0).saturating_sub(of_claims(claims));
+    if !turn.base.is_empty() {
+        let weight = rest(turn.input, &turn.base);
+        turn.base.insert(0, plain(Owner::Base, Cause::Undivided, weight));
+    }
+    if !turn.parts.is_empty() && turn.parts.iter().all(|part| part.method == Method::Bytes) {
+        let weight = rest(turn.output.saturating_sub(turn.reasoning), &turn.parts);
+        turn.parts.push(plain(Owner::Answer, Cause::Text, weight));
+    }
+}
+
+fn plain(owner: Owner, cause: Cause, weight: u64) -> Claim {
+    let method = if cause == Cause::Undivided {
+        Method::Undivided
+    } else {
+        Method::Bytes
+    };
+    Claim {
+        owner: Arc::new(owner),
+        cause,
+        weight,
+        tokens_max: None,
+        method,
+    }
+}

@@ -12,6 +12,7 @@
 //! | [`import`] | OTLP files into a lake or a server |
 //! | [`capture`] | an emitter's telemetry into a fixture, and what a capture comes to |
 //! | [`commands`] | the small commands, one file each |
+//! | [`prices`] | the price book of the data folder |
 //! | [`source`] | where a question goes: a lake folder or a server |
 //! | [`telemetry`] | our own traces, metrics and logs |
 //! | [`output`], [`exit`] | results on standard output, exit codes |
@@ -27,6 +28,7 @@ mod dialects;
 mod exit;
 mod import;
 mod output;
+mod prices;
 mod serve;
 mod source;
 mod telemetry;

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use serde_json::Value;
 use spanledger_access::Principal;
 use spanledger_lake::{Lake, Positions};
-use spanledger_ledger::prices::PriceBook;
 use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
 use spanledger_query::http::TRUNCATED_HEADER;
@@ -139,7 +138,7 @@ pub async fn engine(config: &Config) -> anyhow::Result<Engine> {
     let lake = read_only(config.data(), Arc::clone(&clock)).await?;
     Ok(Engine::with_dialects(
         lake,
-        PriceBook::embedded()?,
+        crate::prices::book(config)?,
         clock,
         Arc::new(Known(dialects)),
     )?)

@@ -175,13 +175,20 @@ fn side_by_side(list: Option<&Rated>, contracted: Option<&Rated>) -> Vec<CostPar
                 parts.len() - 1
             });
             if let Some(part) = parts.get_mut(at) {
-                let cost = if is_contract { &mut part.contracted } else { &mut part.list };
+                let cost = if is_contract {
+                    &mut part.contracted
+                } else {
+                    &mut part.list
+                };
                 *cost = Some(piece.cost);
             }
         }
     }
     parts.sort_by_key(|part| part.bucket);
-    let unrated = [list, contracted].into_iter().flatten().flat_map(|rated| &rated.unrated);
+    let unrated = [list, contracted]
+        .into_iter()
+        .flatten()
+        .flat_map(|rated| &rated.unrated);
     for (bucket, count) in unrated {
         if parts.iter().any(|part| part.bucket == *bucket) {
             continue;

@@ -35,6 +35,7 @@ pub mod store;
 mod tools;
 mod units;
 mod validity;
+pub mod vectors;
 
 use std::sync::{Arc, OnceLock};
 
@@ -44,6 +45,7 @@ use spanledger_model::{Bucket, FemtoUsd};
 use crate::error::{Error, ErrorKind, Result};
 
 pub use contract::ContractEntry;
+pub use matching::fits;
 pub use order::{CostBasis, CostOrder};
 pub use stated::{Layer, Source, StatedPrice, StatedRate, StatedTime, StatedTool};
 pub use tools::ToolPrice;
@@ -562,7 +564,10 @@ impl<'a> ResolvedPrice<'a> {
     pub fn rate(&self, unit: UnitId, total_input_tokens: i64) -> Option<Rate> {
         let rate = self.unit_price(unit)?.rate(total_input_tokens);
         let is_agreed = self.agreed.is_some_and(|entry| entry.rates.get(unit).is_some());
-        let discount = self.discount.and_then(|entry| entry.discount_ppm).filter(|_| !is_agreed);
+        let discount = self
+            .discount
+            .and_then(|entry| entry.discount_ppm)
+            .filter(|_| !is_agreed);
         Some(discount.map_or(rate, |ppm| rate.less(ppm)))
     }
 

@@ -46,7 +46,7 @@ pub struct TableInfo {
 }
 
 /// Everything that can be named in a FROM clause, most useful first.
-pub const TABLES: [TableInfo; 19] = [
+pub const TABLES: [TableInfo; 20] = [
     TableInfo {
         name: "calls",
         description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
@@ -73,7 +73,11 @@ pub const TABLES: [TableInfo; 19] = [
     },
     TableInfo {
         name: "prices",
-        description: "one rate of the price book: provider, model, unit, USD, validity",
+        description: "one rate of the price book: list price, contract or tool; provider, model, unit, USD, validity",
+    },
+    TableInfo {
+        name: "cost_comparison",
+        description: "one day, team, provider and model: list, contracted, reported and effective cost side by side",
     },
     TableInfo {
         name: "coverage",
@@ -141,7 +145,7 @@ pub(crate) struct View {
 }
 
 /// The views, each over tables or earlier views.
-pub(crate) const VIEWS: [View; 9] = [
+pub(crate) const VIEWS: [View; 10] = [
     View {
         name: "unpriced",
         sql: UNPRICED,
@@ -157,6 +161,10 @@ pub(crate) const VIEWS: [View; 9] = [
     View {
         name: "tool_economics",
         sql: TOOL_ECONOMICS,
+    },
+    View {
+        name: "cost_comparison",
+        sql: COST_COMPARISON,
     },
     View {
         name: "coverage",
@@ -192,6 +200,26 @@ FROM ledger
 WHERE effective_cost IS NULL
 GROUP BY provider, model
 HAVING SUM(n_calls) <> 0 OR SUM(tokens) <> 0";
+
+// What was reported stands on the call, the rest on its lines. Without a contract the contracted cost is the
+// list cost, as FOCUS has it; the ledger itself says NULL.
+const COST_COMPARISON: &str = "
+SELECT day, team, provider, model,
+       SUM(list_cost) AS list_cost,
+       SUM(COALESCE(contracted_cost, list_cost)) AS contracted_cost,
+       SUM(reported_cost) AS reported_cost,
+       SUM(effective_cost) AS effective_cost
+FROM (
+  SELECT day, team, provider, model, list_cost, contracted_cost,
+         CAST(NULL AS DECIMAL(38,15)) AS reported_cost, effective_cost
+  FROM ledger
+  UNION ALL
+  SELECT day, team, provider, COALESCE(response_model, request_model),
+         CAST(NULL AS DECIMAL(38,15)), CAST(NULL AS DECIMAL(38,15)), reported_cost, CAST(NULL AS DECIMAL(38,15))
+  FROM calls
+  WHERE reported_cost IS NOT NULL
+)
+GROUP BY day, team, provider, model";
 
 // A dimension that differs within the group has no one value, so it is NULL.
 const SESSIONS: &str = concat!(
@@ -374,6 +402,7 @@ fn prices(book: &PriceBook) -> Result<MemTable> {
     let windows: Vec<String> = rows.iter().map(|row| row.0.windows.join(" ")).collect();
     let rows = rows.iter();
     let mut encoder = spanledger_lake::tables::codec::Encoder::default();
+    encoder.text("layer", rows.clone().map(|row| Some(row.0.layer.as_str())));
     encoder.text("provider", rows.clone().map(|row| Some(row.0.provider.as_str())));
     encoder.text("model", rows.clone().map(|row| Some(row.0.model.as_str())));
     encoder.text("context", rows.clone().map(|row| row.0.context.as_deref()));
@@ -382,6 +411,10 @@ fn prices(book: &PriceBook) -> Result<MemTable> {
     encoder.int("above_input_tokens", rows.clone().map(|row| row.2));
     encoder.money("usd", rows.clone().map(|row| row.3.and_then(FemtoUsd::parse)));
     encoder.text("per", rows.clone().map(|row| row.1.map(|rate| rate.per.as_str())));
+    encoder.text(
+        "discount_percent",
+        rows.clone().map(|row| row.0.discount_percent.as_deref()),
+    );
     encoder.text("valid_from", rows.clone().map(|row| row.0.valid_from.as_deref()));
     encoder.text("valid_to", rows.clone().map(|row| row.0.valid_to.as_deref()));
     let windows: StringArray = windows

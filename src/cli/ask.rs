@@ -1,8 +1,8 @@
-//! Command lines of the commands that ask: `sql`, `costs`, `trace`, `prices`, `mcp`.
+//! Command lines of the commands that ask: `sql`, `costs`, `trace`, `mcp`.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::output::RowFormat;
 
@@ -35,16 +35,6 @@ Examples:
   spanledger explain 00f067aa0ba902b7                the call that a span is part of
   spanledger explain 4bf92f3577b34da6a3ce929d0e0e4736 --format json   every call of a trace
   spanledger sql \"SELECT call_id, why FROM uncertain ORDER BY time DESC LIMIT 5\"   find doubtful ones";
-
-const PRICES_LIST_EXAMPLES: &str = "\
-Examples:
-  spanledger prices list --provider anthropic
-  spanledger prices list --model sonnet --format json";
-
-const PRICES_SHOW_EXAMPLES: &str = "\
-Examples:
-  spanledger prices show claude-sonnet-4-5
-  spanledger prices show gpt-5-mini --provider openai --format json";
 
 const MCP_EXAMPLES: &str = "\
 Examples:
@@ -167,39 +157,6 @@ pub struct ExplainArgs {
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub format: TraceFormat,
-}
-
-/// `prices …`.
-#[derive(Debug, Clone, Subcommand)]
-pub enum PricesCommand {
-    /// List prices, per million tokens
-    #[command(after_help = PRICES_LIST_EXAMPLES)]
-    List {
-        /// Only models whose name contains this
-        #[arg(long)]
-        model: Option<String>,
-        /// Only this provider
-        #[arg(long)]
-        provider: Option<String>,
-        /// Ask a running server instead of the embedded price book [env: SPANLEDGER_URL]
-        #[arg(long, value_name = "URL")]
-        url: Option<String>,
-        /// Output format
-        #[arg(long, value_enum, default_value = "table")]
-        format: RowFormat,
-    },
-    /// Show the price that a model's call would be charged with now
-    #[command(after_help = PRICES_SHOW_EXAMPLES)]
-    Show {
-        /// Model, as the provider names it
-        model: String,
-        /// Provider, where the model's name does not tell
-        #[arg(long)]
-        provider: Option<String>,
-        /// Output format
-        #[arg(long, value_enum, default_value = "table")]
-        format: RowFormat,
-    },
 }
 
 /// `mcp`: answers from what was committed when it started; a server's `/mcp` answers up to the second.

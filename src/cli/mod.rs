@@ -6,13 +6,18 @@
 mod admin;
 mod ask;
 mod emitters;
+mod prices;
 mod run;
 
 pub use admin::{
     CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, RetainArgs, SignalName,
 };
-pub use ask::{CostsArgs, ExplainArgs, McpArgs, PricesCommand, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
+pub use ask::{CostsArgs, ExplainArgs, McpArgs, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
 pub use emitters::{CaptureArgs, CheckArgs, DialectsCommand};
+pub use prices::{
+    FileLayer, FileFormat, PricesCheckArgs, PricesCommand, PricesDiffArgs, PricesImportArgs, PricesListArgs, PricesShowArgs,
+    PricesUseArgs, PricesVersionsArgs, WhatIfArgs,
+};
 pub use run::{DemoArgs, ServeArgs};
 
 use std::path::PathBuf;
@@ -63,7 +68,7 @@ pub enum Command {
     Trace(TraceArgs),
     /// Show how a call was put together: its records, the rule that joined each, where every field is from
     Explain(ExplainArgs),
-    /// Look into the price book
+    /// Look into the price book, import prices and contracts, ask what calls would cost otherwise
     #[command(subcommand)]
     Prices(PricesCommand),
     /// Look into a lake folder

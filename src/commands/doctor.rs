@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use spanledger_access::Principal;
 use spanledger_lake::{ErrorKind, Lake};
-use spanledger_ledger::prices::PriceBook;
+use spanledger_ledger::prices::store::PriceStore;
 use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
 use spanledger_query::{Engine, Format, QueryOptions};
@@ -271,7 +271,8 @@ async fn lake(data: &Path, clock: Arc<dyn Clock>) -> Vec<Finding> {
         Err(error) => return vec![bad("lake", error.to_string(), "restore the folder from a backup")],
     };
     let mut findings = vec![sound(&lake).await];
-    let engine = PriceBook::embedded()
+    let engine = PriceStore::new(data)
+        .current_book()
         .map_err(anyhow::Error::new)
         .and_then(|book| Ok(Engine::new(lake, book, Arc::clone(&clock))?));
     let engine = match engine {

@@ -1,23 +1,30 @@
-//! `prices list` and `prices show`: the price book, in USD per million tokens.
+//! `prices …`: here `list` and `show`, the price book in USD per million tokens.
+
+mod versions;
+mod what_if;
 
 use serde_json::{Map, Value};
-use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceQuery};
+use spanledger_ledger::prices::{Layer, PriceBook, PriceFilter, PriceQuery};
 use spanledger_model::Clock as _;
 use spanledger_model::clock::SystemClock;
 
-use crate::cli::PricesCommand;
+use crate::cli::{PricesCommand, PricesListArgs, PricesShowArgs};
+use crate::config::Config;
 use crate::exit::Outcome;
 use crate::output::{self, RowFormat};
+use crate::prices::book;
 use crate::source::Remote;
 
 /// What a table shows of a price.
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 10] = [
+    "layer",
     "provider",
     "model",
     "input",
     "cache_read",
     "cache_write",
     "output",
+    "other",
     "for",
     "valid_from",
 ];
@@ -30,70 +37,78 @@ const RATES: [(&str, &str); 4] = [
 ];
 
 /// Runs the command.
-pub async fn run(command: &PricesCommand) -> anyhow::Result<Outcome> {
+pub async fn run(command: &PricesCommand, config: &Config) -> anyhow::Result<Outcome> {
     match command {
-        PricesCommand::List {
-            model,
-            provider,
-            url,
-            format,
-        } => {
-            let rows = match url {
-                Some(url) => remote(url, model.as_deref(), provider.as_deref()).await?,
-                None => embedded(&PriceFilter {
-                    provider: provider.clone(),
-                    model: model.clone(),
-                    at_ns: Some(SystemClock.now_ns()),
-                })?,
-            };
-            if rows.is_empty() {
-                output::note("no price matches; `spanledger prices list` shows all, --model takes a part of a name");
-                return Ok(Outcome::No);
-            }
-            write(&rows, *format)?;
-            Ok(Outcome::Done)
-        }
-        PricesCommand::Show {
-            model,
-            provider,
-            format,
-        } => show(model, provider.as_deref(), *format),
+        PricesCommand::List(args) => list(args, config).await,
+        PricesCommand::Show(args) => show(args, &*book(config)?),
+        PricesCommand::Import(args) => versions::import(args, config),
+        PricesCommand::Versions(args) => versions::versions(args, config),
+        PricesCommand::Diff(args) => versions::diff(args, config),
+        PricesCommand::Use(args) => versions::use_version(args, config),
+        PricesCommand::Check(args) => versions::check(args, config),
+        PricesCommand::WhatIf(args) => what_if::run(args, config).await,
     }
 }
 
-fn show(model: &str, provider: Option<&str>, format: RowFormat) -> anyhow::Result<Outcome> {
-    let book = PriceBook::embedded()?;
+async fn list(args: &PricesListArgs, config: &Config) -> anyhow::Result<Outcome> {
+    let (model, provider) = (args.model.clone(), args.provider.clone());
+    let env = std::env::var("SPANLEDGER_URL").ok().filter(|url| !url.is_empty());
+    let url = args.at.url.clone().or_else(|| env.filter(|_| args.at.data.is_none()));
+    let rows = match url {
+        Some(url) => remote(&url, model.as_deref(), provider.as_deref()).await?,
+        None => rows_of(
+            &*book(config)?,
+            &PriceFilter {
+                provider,
+                model,
+                at_ns: Some(SystemClock.now_ns()),
+            },
+        )?,
+    };
+    if rows.is_empty() {
+        output::note("no price matches; `spanledger prices list` shows all, --model takes a part of a name");
+        return Ok(Outcome::No);
+    }
+    write(&rows, args.format)?;
+    Ok(Outcome::Done)
+}
+
+fn show(args: &PricesShowArgs, book: &PriceBook) -> anyhow::Result<Outcome> {
     let at_ns = SystemClock.now_ns();
+    let model = args.model.as_str();
     let query = PriceQuery {
-        provider,
+        provider: args.provider.as_deref(),
         model,
         at_ns,
         ..PriceQuery::default()
     };
-    let Some(price) = book.resolve(&query) else {
+    let (list, contracted) = (book.resolve(&query), book.resolve_contracted(&query, &[]));
+    let Some(price) = contracted.as_ref().or(list.as_ref()) else {
         output::note(&format!(
             "no price for {model}: its usage is counted as unpriced, never as 0; `spanledger prices list --model …` finds other spellings"
         ));
         return Ok(Outcome::No);
     };
     let filter = PriceFilter {
-        provider: Some(price.provider().to_owned()),
-        model: Some(price.model().to_owned()),
+        provider: Some(price.provider().to_owned()).filter(|provider| !provider.is_empty()),
+        model: Some(price.model().to_lowercase()),
         at_ns: Some(at_ns),
     };
-    let rows: Vec<Value> = embedded(&filter)?
-        .into_iter()
-        .filter(|row| row.get("model").and_then(Value::as_str) == Some(price.model()))
-        .collect();
-    write(&rows, format)?;
-    if format == RowFormat::Table {
+    let is_shown = |row: &Value| {
+        let is_contract = row.get("layer").and_then(Value::as_str) == Some(Layer::Contract.as_str());
+        let is_of_model = row.get("model").and_then(Value::as_str) == Some(price.model());
+        is_of_model || is_contract
+    };
+    let rows: Vec<Value> = rows_of(book, &filter)?.into_iter().filter(is_shown).collect();
+    write(&rows, args.format)?;
+    if args.format == RowFormat::Table {
         output::print(&format!("\nprice {} of {}\n", price.price_id(), book.version()))?;
     }
     Ok(Outcome::Done)
 }
 
-fn embedded(filter: &PriceFilter) -> anyhow::Result<Vec<Value>> {
-    let rows = PriceBook::embedded()?.list(filter);
+fn rows_of(book: &PriceBook, filter: &PriceFilter) -> anyhow::Result<Vec<Value>> {
+    let rows = book.list(filter);
     Ok(rows.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
@@ -115,7 +130,7 @@ fn write(rows: &[Value], format: RowFormat) -> anyhow::Result<()> {
 /// A price record as one line: the four rates that every call has.
 fn flat(row: &Value) -> Value {
     let mut line = Map::new();
-    for key in ["provider", "model", "valid_from"] {
+    for key in ["layer", "provider", "model", "valid_from"] {
         line.insert(
             key.to_owned(),
             row.get(key)
@@ -133,7 +148,26 @@ fn flat(row: &Value) -> Value {
     for (column, bucket) in RATES {
         line.insert(column.to_owned(), rate(rates, bucket).into());
     }
+    // A tool's price, and a contract's discount, have columns of nobody else.
+    let of_tool = rates
+        .iter()
+        .filter(|rate| rate.get("unit").and_then(Value::as_str).is_some_and(is_of_tool));
+    let of_tool = of_tool.map(|rate| format!("{} per {}", text_of(rate, "usd"), text_of(rate, "per")));
+    let discount = row
+        .get("discount_percent")
+        .and_then(Value::as_str)
+        .map(|percent| format!("{percent} % off"));
+    let other: Vec<String> = of_tool.chain(discount).collect();
+    line.insert("other".to_owned(), other.join(" + ").into());
     Value::Object(line)
+}
+
+fn is_of_tool(unit: &str) -> bool {
+    ["calls", "seconds", "result_bytes"].contains(&unit)
+}
+
+fn text_of<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
 fn rate(rates: &[Value], bucket: &str) -> String {
@@ -180,7 +214,7 @@ mod tests {
             ..PriceFilter::default()
         };
         assert!(
-            embedded(&filter)
+            rows_of(&PriceBook::embedded().unwrap(), &filter)
                 .unwrap()
                 .iter()
                 .any(|row| flat(row)["input"].as_str().unwrap().starts_with('3'))
@@ -189,6 +223,12 @@ mod tests {
 
     #[test]
     fn a_model_without_a_price_is_a_no() {
-        assert_eq!(show("acme-internal-7b", None, RowFormat::Table).unwrap(), Outcome::No);
+        let args = PricesShowArgs {
+            model: "acme-internal-7b".to_owned(),
+            provider: None,
+            data: None,
+            format: RowFormat::Table,
+        };
+        assert_eq!(show(&args, &PriceBook::embedded().unwrap()).unwrap(), Outcome::No);
     }
 }

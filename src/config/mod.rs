@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use spanledger_ingest::Limits;
 use spanledger_ingest::noise::{NoiseRule, NoiseRules};
+use spanledger_ledger::prices::CostOrder;
 
 pub use resolve::{Origin, Paths, Resolver, Setting};
 use retention::FileRetention;
@@ -64,6 +65,8 @@ pub struct Config {
     pub noise: Setting<Vec<NoiseRule>>,
     /// The user's own dialects.
     pub dialects: Dialects,
+    /// Which cost of a call is charged.
+    pub cost: Cost,
     /// Our own logs.
     pub log: Log,
 }
@@ -113,6 +116,13 @@ pub struct Dialects {
     pub folder: Setting<Paths>,
 }
 
+/// `[cost]`
+#[derive(Debug, Clone)]
+pub struct Cost {
+    /// The order of contract price, reported cost and list price: the first that is known is charged.
+    pub source: Setting<CostOrder>,
+}
+
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -147,6 +157,7 @@ struct FileConfig {
     retention: FileRetention,
     noise: Vec<NoiseRule>,
     dialects: FileDialects,
+    cost: FileCost,
     log: FileLog,
 }
 
@@ -183,6 +194,12 @@ struct FileLake {
 struct FileDialects {
     files: Option<Vec<PathBuf>>,
     folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileCost {
+    source: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -305,6 +322,15 @@ impl Config {
                     Paths::default(),
                 )?,
             },
+            cost: Cost {
+                source: from.pick(
+                    "cost.source",
+                    "SPANLEDGER_COST_SOURCE",
+                    None,
+                    file.cost.source.map(|names| cost_order(&names)).transpose()?,
+                    CostOrder::default(),
+                )?,
+            },
             log: Log {
                 filter: from.log_filter(flags.log, file.log.filter)?,
             },
@@ -396,6 +422,12 @@ impl Config {
                 &self.dialects.folder,
                 ToString::to_string,
             ),
+            shown(
+                "cost.source",
+                "SPANLEDGER_COST_SOURCE",
+                &self.cost.source,
+                ToString::to_string,
+            ),
             shown("log.filter", "SPANLEDGER_LOG", &self.log.filter, Clone::clone),
         ];
         lines.extend(self.retention.show());
@@ -435,6 +467,12 @@ impl Config {
         }
         problems.extend(retention::problems(&self.retention, &self.noise.value));
         problems
+    }
+
+    /// The order of costs as the file states it.
+    fn cost_order(names: &[String]) -> anyhow::Result<CostOrder> {
+        let order = names.join(",").parse();
+        order.map_err(|error| fail(Kind::Invalid, format!("cost.source: {error}")))
     }
 
     /// The settings, where all of them can be used.

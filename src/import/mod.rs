@@ -16,7 +16,6 @@ use spanledger_ingest::Pipeline;
 use spanledger_ingest::{Accept as _, Encoding, Signal};
 use spanledger_lake::Lake;
 use spanledger_lake::files::LocalFiles;
-use spanledger_ledger::prices::PriceBook;
 use spanledger_ledger::settle::{SettleOptions, Settler};
 use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
@@ -137,7 +136,7 @@ impl Sink {
         })?;
         let settler = Settler::spawn(
             lake.clone(),
-            PriceBook::embedded()?,
+            crate::prices::book(config)?,
             Arc::clone(&clock),
             SettleOptions::default(),
         );

@@ -20,7 +20,6 @@ use spanledger_ingest::Accept as _;
 use spanledger_ingest::{OtlpReplay, Pipeline};
 use spanledger_lake::files::Files;
 use spanledger_lake::{Lake, LakeOptions};
-use spanledger_ledger::prices::PriceBook;
 use spanledger_ledger::settle::{SettleOptions, Settler};
 use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
@@ -105,7 +104,7 @@ impl Server {
         let addresses = ports.addresses()?;
         let own = [addresses.http, addresses.otlp_grpc, addresses.otlp_http];
         let telemetry = telemetry::start(&config.log.filter.value, &own)?;
-        let book = PriceBook::embedded()?;
+        let book = crate::prices::book(&config)?;
         let files = MeteredFiles::new(telemetry.meter_provider());
         let lake = open_lake(&config, files, Arc::clone(&clock)).await?;
         let settler = Arc::new(Settler::spawn(

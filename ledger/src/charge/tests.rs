@@ -95,13 +95,28 @@ fn the_contract_is_charged_before_the_report_and_the_report_before_the_list() {
     // List: 600,000 x 2.5 + 400,000 x 1.25 + 100,000 x 10; the contract leaves cache reads at the list price.
     check(&book, &llm("openai", "gpt-4o", None), ["3", "2.5", "2.5", "2.5"]);
     check(&book, &llm("openai", "gpt-4o", Some("2.9")), ["3", "2.5", "2.5", "2.5"]);
-    check(&book, &llm("openai", "gpt-4o-mini", Some("0.2")), ["0.18", "-", "0.2", "0.2"]);
-    check(&book, &llm("openai", "gpt-4o-mini", None), ["0.18", "-", "0.18", "0.18"]);
+    check(
+        &book,
+        &llm("openai", "gpt-4o-mini", Some("0.2")),
+        ["0.18", "-", "0.2", "0.2"],
+    );
+    check(
+        &book,
+        &llm("openai", "gpt-4o-mini", None),
+        ["0.18", "-", "0.18", "0.18"],
+    );
     check(&book, &llm("openai", "no-such-model", None), ["-", "-", "-", "-"]);
-    check(&book, &llm("openai", "no-such-model", Some("0.7")), ["-", "-", "0.7", "0.7"]);
+    check(
+        &book,
+        &llm("openai", "no-such-model", Some("0.7")),
+        ["-", "-", "0.7", "0.7"],
+    );
     let charged = charge(&llm("openai", "gpt-4o", None), &book, 0);
     let price_id = charged.lines[0].price_id.as_deref();
-    assert_eq!((price_id, charged.lines[0].price_version.as_deref()), (Some("acme:openai/gpt-4o"), Some("v1-test")));
+    assert_eq!(
+        (price_id, charged.lines[0].price_version.as_deref()),
+        (Some("acme:openai/gpt-4o"), Some("v1-test"))
+    );
 }
 
 #[test]
@@ -114,7 +129,11 @@ fn another_order_charges_another_cost() {
         ("contract", "2.5"),
     ] {
         let book = contract.with_cost_order(order.parse::<CostOrder>().unwrap());
-        check(&book, &llm("openai", "gpt-4o", Some("2.9")), ["3", "2.5", effective, effective]);
+        check(
+            &book,
+            &llm("openai", "gpt-4o", Some("2.9")),
+            ["3", "2.5", effective, effective],
+        );
     }
     let only_reported = contract.with_cost_order("reported".parse().unwrap());
     check(&only_reported, &llm("openai", "gpt-4o", None), ["3", "2.5", "-", "-"]);
@@ -139,11 +158,20 @@ fn tool(server: &str, name: &str) -> Call {
 
 #[test]
 fn a_tool_with_a_price_has_one_direct_line() {
-    let book = book("server,tool,per_call,per_second,per_byte,errors_free\nweb,*,0.005,0.001,,\nweb,fetch,,,0.000001,true\n");
+    let book =
+        book("server,tool,per_call,per_second,per_byte,errors_free\nweb,*,0.005,0.001,,\nweb,fetch,,,0.000001,true\n");
     let charged = charge(&tool("web", "search"), &book, 0);
-    let [line] = charged.lines.as_slice() else { panic!("{charged:?}") };
-    assert_eq!((line.cause, line.bucket, line.quantity), ("direct", Bucket::Request, Some(1)));
-    assert_eq!((line.server.as_deref(), line.tool.as_deref()), (Some("web"), Some("search")));
+    let [line] = charged.lines.as_slice() else {
+        panic!("{charged:?}")
+    };
+    assert_eq!(
+        (line.cause, line.bucket, line.quantity),
+        ("direct", Bucket::Request, Some(1))
+    );
+    assert_eq!(
+        (line.server.as_deref(), line.tool.as_deref()),
+        (Some("web"), Some("search"))
+    );
     assert_eq!(line.price_id.as_deref(), Some("acme:web/*"));
     check(&book, &tool("web", "search"), ["0.007", "0.007", "0.007", "0.007"]);
     assert_eq!(charge(&tool("github", "search"), &book, 0), Charge::default());
@@ -166,7 +194,8 @@ fn a_version_that_charges_the_same_leaves_the_line_alone() {
     let embedded = PriceBook::embedded().unwrap();
     let call = llm("openai", "gpt-4o", None);
     let other = book("model,discount_percent\nother,10\n");
-    let contents = |book: &PriceBook| -> Vec<[u8; 16]> { charge(&call, book, 7).lines.iter().map(content_of).collect() };
+    let contents =
+        |book: &PriceBook| -> Vec<[u8; 16]> { charge(&call, book, 7).lines.iter().map(content_of).collect() };
     assert_eq!(contents(&embedded), contents(&other));
     let contract = book("model,discount_percent\ngpt-4o,10\n");
     assert_ne!(contents(&embedded), contents(&contract));

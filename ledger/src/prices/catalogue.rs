@@ -363,7 +363,14 @@ mod tests {
             assert!(rate.of_one().is_some());
         }
         let hours = UnitId::of_price_key("audio_hours").unwrap().unit();
-        assert_eq!(Rate::parse("0.111", hours).unwrap().less(100_000).of_block().to_string(), "0.0999");
+        assert_eq!(
+            Rate::parse("0.111", hours)
+                .unwrap()
+                .less(100_000)
+                .of_block()
+                .to_string(),
+            "0.0999"
+        );
     }
 
     #[test]

@@ -45,7 +45,10 @@ impl ContractEntry {
     /// Compiles a stated price.
     pub(super) fn compile(stated: &StatedPrice, source: &Source, providers: &[Provider]) -> Result<Self, String> {
         let validity = stated.time.validity()?;
-        let provider = stated.provider.as_deref().map(|name| providers::identity_of(providers, name));
+        let provider = stated
+            .provider
+            .as_deref()
+            .map(|name| providers::identity_of(providers, name));
         let context = stated.context();
         let mut id = format!(
             "{}:{}/{}",
@@ -53,7 +56,9 @@ impl ContractEntry {
             provider.as_deref().unwrap_or("*"),
             stated.model
         );
-        context.iter().for_each(|(key, value)| id.push_str(&format!("+{key}={value}")));
+        context
+            .iter()
+            .for_each(|(key, value)| id.push_str(&format!("+{key}={value}")));
         id.push_str(&validity.suffix());
         Ok(Self {
             id,

@@ -124,8 +124,10 @@ impl MatchRule {
     }
 }
 
-/// True where `text` fits a pattern with `*` and `?`. The time is at most the product of both lengths.
-pub(super) fn fits(pattern: &str, text: &str) -> bool {
+/// True where `text` fits a pattern in which `*` stands for any text and `?` for one byte. The time is at most
+/// the product of both lengths.
+#[must_use]
+pub fn fits(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at_pattern, mut at_text) = (0, 0);
     // Where the last star was, and how much of the text it has taken.

@@ -168,7 +168,9 @@ pub(super) fn is_region(text: &str) -> bool {
         let (place, number) = text.rsplit_once('-').unwrap_or((text, ""));
         let parts = place.split('-').count();
         (2..=3).contains(&parts)
-            && place.split('-').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase()))
+            && place
+                .split('-')
+                .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase()))
             && !number.is_empty()
             && number.len() <= 2
             && number.bytes().all(|byte| byte.is_ascii_digit())
@@ -233,7 +235,10 @@ mod tests {
     #[test]
     fn a_region_is_read_off_the_models_name() {
         for (model, region) in [
-            ("arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-x", Some("us-east-1")),
+            (
+                "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-x",
+                Some("us-east-1"),
+            ),
             ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Some("eu")),
             ("bedrock/global.anthropic.claude-x", Some("global")),
             ("bedrock/eu-central-1/anthropic.claude-x", Some("eu-central-1")),

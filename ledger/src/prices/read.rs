@@ -143,7 +143,9 @@ pub fn read(file: &PriceFile<'_>) -> Result<Imported> {
     match format {
         Format::GenaiPrices => {
             if file.layer.is_some_and(|layer| layer != Layer::List) {
-                return Err(invalid("a genai-prices catalogue holds list prices; leave out --as".to_owned()));
+                return Err(invalid(
+                    "a genai-prices catalogue holds list prices; leave out --as".to_owned(),
+                ));
             }
             let files = CatalogueFiles {
                 name: "genai-prices".to_owned(),
@@ -189,8 +191,14 @@ pub fn builtin() -> Imported {
 }
 
 fn format_of(path: &Path, text: &str) -> Option<Format> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match (extension.to_ascii_lowercase().as_str(), text.trim_start().bytes().next()) {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
+    match (
+        extension.to_ascii_lowercase().as_str(),
+        text.trim_start().bytes().next(),
+    ) {
         ("csv", _) => Some(Format::Csv),
         ("toml", _) => Some(Format::Toml),
         ("json", Some(b'[')) => Some(Format::GenaiPrices),
@@ -214,7 +222,9 @@ fn name_of(file: &PriceFile<'_>, format: Format) -> Result<String> {
         )));
     }
     if name == super::import::OVERRIDES || name == "genai-prices" && format != Format::GenaiPrices {
-        return Err(Error::invalid(format!("the name {name} is taken by the catalogue; choose another with --name")));
+        return Err(Error::invalid(format!(
+            "the name {name} is taken by the catalogue; choose another with --name"
+        )));
     }
     Ok(name.to_owned())
 }
@@ -222,7 +232,11 @@ fn name_of(file: &PriceFile<'_>, format: Format) -> Result<String> {
 /// Checks a catalogue, and gives those of our overrides that it can have.
 fn minimums_only(text: &str, notes: &mut Notes) -> std::result::Result<String, String> {
     let json = Json::parse(text)?;
-    let n_models: usize = json.items().iter().map(|provider| provider.get("models").map_or(0, |models| models.items().len())).sum();
+    let n_models: usize = json
+        .items()
+        .iter()
+        .map(|provider| provider.get("models").map_or(0, |models| models.items().len()))
+        .sum();
     if n_models > RECORDS_MAX {
         return Err(format!("more than {RECORDS_MAX} models"));
     }
@@ -231,11 +245,18 @@ fn minimums_only(text: &str, notes: &mut Notes) -> std::result::Result<String, S
         notes.add("", warning);
     }
     for (place, known, items) in [
-        ("provider", &PROVIDER_FIELDS[..], json.items().iter().collect::<Vec<_>>()),
+        (
+            "provider",
+            &PROVIDER_FIELDS[..],
+            json.items().iter().collect::<Vec<_>>(),
+        ),
         (
             "model",
             &MODEL_FIELDS[..],
-            json.items().iter().flat_map(|provider| provider.get("models").map_or(&[][..], Json::items)).collect(),
+            json.items()
+                .iter()
+                .flat_map(|provider| provider.get("models").map_or(&[][..], Json::items))
+                .collect(),
         ),
     ] {
         for (key, _) in items.iter().flat_map(|item| item.fields()) {
@@ -294,7 +315,10 @@ fn read_rows(
     notes: &mut Notes,
 ) -> std::result::Result<(), (usize, String)> {
     if rows.len() > RECORDS_MAX {
-        return Err((0, format!("more than {RECORDS_MAX} records; import its parts under names of their own")));
+        return Err((
+            0,
+            format!("more than {RECORDS_MAX} records; import its parts under names of their own"),
+        ));
     }
     let is_tool = |row: &Row<'_>| row.record.get("tool").is_some() && row.record.get("model").is_none();
     source.layer = layer.unwrap_or(match rows.iter().all(is_tool) && !rows.is_empty() {

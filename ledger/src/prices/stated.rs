@@ -178,7 +178,9 @@ impl StatedTime {
             to_ns: instant(&self.valid_to)?,
             window: match (&self.start_time, &self.end_time) {
                 (Some(start), Some(end)) if start == end => {
-                    return Err(format!("start_time and end_time are both {start}: leave both out for all day"));
+                    return Err(format!(
+                        "start_time and end_time are both {start}: leave both out for all day"
+                    ));
                 }
                 (Some(start), Some(end)) => Some(Window::parse(start, end)?),
                 (None, None) => None,
@@ -230,7 +232,10 @@ impl StatedPrice {
         // A percent is ten thousand millionths.
         let step = FemtoUsd::ONE_USD.0 / 10_000;
         let ppm = u32::try_from(percent / step).ok().filter(|ppm| *ppm <= PPM);
-        Ok(Some(ppm.filter(|_| percent % step == 0 && percent >= 0).ok_or_else(invalid)?))
+        Ok(Some(
+            ppm.filter(|_| percent % step == 0 && percent >= 0)
+                .ok_or_else(invalid)?,
+        ))
     }
 
     /// Its context as pairs.
@@ -282,7 +287,9 @@ pub(super) fn read_price(row: &Json<'_>, layer: Layer, unknown: &mut Vec<String>
         }
         Layer::List if price.prices.is_empty() => return Err("no price is stated".to_owned()),
         Layer::List if price.context.is_empty() && !is_complete(&price.prices) => {
-            return Err("a part is priced and the whole it is counted in is not; state input and output too".to_owned());
+            return Err(
+                "a part is priced and the whole it is counted in is not; state input and output too".to_owned(),
+            );
         }
         Layer::Contract if price.prices.is_empty() && price.discount_percent.is_none() => {
             return Err("neither a price nor a discount_percent is stated".to_owned());
@@ -338,9 +345,14 @@ fn is_given(value: &Json<'_>) -> bool {
 }
 
 fn text_of<'j>(key: &str, value: &'j Json<'_>) -> Read<&'j str> {
-    let text = value.text().map(str::trim).ok_or_else(|| format!("{key} must be a text"))?;
+    let text = value
+        .text()
+        .map(str::trim)
+        .ok_or_else(|| format!("{key} must be a text"))?;
     if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(format!("{key} is longer than {TEXT_BYTES_MAX} bytes or has control characters"));
+        return Err(format!(
+            "{key} is longer than {TEXT_BYTES_MAX} bytes or has control characters"
+        ));
     }
     Ok(text)
 }
@@ -365,7 +377,9 @@ fn is_usd(currency: &str) -> Read<()> {
     if currency.eq_ignore_ascii_case("usd") {
         Ok(())
     } else {
-        Err(format!("currency {currency:?} is not USD; the ledger counts in USD, state the price in it"))
+        Err(format!(
+            "currency {currency:?} is not USD; the ledger counts in USD, state the price in it"
+        ))
     }
 }
 
@@ -384,7 +398,10 @@ fn read_time(key: &str, value: &Json<'_>, time: &mut StatedTime) -> Read<bool> {
             time.weekdays = match value {
                 Json::Array(days) => {
                     let days: Option<Vec<&str>> = days.iter().map(Json::text).collect();
-                    days.ok_or("weekdays must be texts")?.into_iter().flat_map(split).collect()
+                    days.ok_or("weekdays must be texts")?
+                        .into_iter()
+                        .flat_map(split)
+                        .collect()
                 }
                 value => split(text_of(key, value)?),
             };
@@ -430,7 +447,8 @@ fn read_rate(key: &str, value: &Json<'_>, prices: &mut BTreeMap<String, StatedRa
     };
     rate.base = member(value, "base")?;
     for tier in value.get("tiers").map_or(&[][..], Json::items) {
-        rate.tiers.push((start(&member(tier, "start")?)?, member(tier, "price")?));
+        rate.tiers
+            .push((start(&member(tier, "start")?)?, member(tier, "price")?));
     }
     Ok(true)
 }
@@ -455,7 +473,12 @@ pub(super) fn apply_list(catalogue: &mut Catalogue, source: &Source) -> Read<()>
         };
         let name = stated.model.to_lowercase();
         let is_ours = |model: &Model| model.stated_by.as_deref() == Some(source.name.as_str());
-        if !source.wins && provider.models.iter().any(|model| !is_ours(model) && model.rule.matches(&name)) {
+        if !source.wins
+            && provider
+                .models
+                .iter()
+                .any(|model| !is_ours(model) && model.rule.matches(&name))
+        {
             continue;
         }
         let known = provider.models.iter().position(|model| model.id.to_lowercase() == name);
@@ -500,7 +523,10 @@ pub(super) fn apply_list(catalogue: &mut Catalogue, source: &Source) -> Read<()>
 /// True where whatever is counted in a priced unit is priced too, so that no token of it goes unpriced.
 /// Kinds that may overlap (cached audio) need no price of their own: no convention reports an overlap.
 pub(super) fn is_complete(prices: &BTreeMap<String, StatedRate>) -> bool {
-    let priced = prices.keys().filter_map(|key| UnitId::of_price_key(key)).collect::<UnitSet>();
+    let priced = prices
+        .keys()
+        .filter_map(|key| UnitId::of_price_key(key))
+        .collect::<UnitSet>();
     priced
         .iter()
         .all(|unit| unit.ancestors().iter().all(|ancestor| priced.contains(ancestor)))

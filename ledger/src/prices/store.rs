@@ -305,7 +305,9 @@ impl PriceStore {
 
     fn files_of(&self, catalogue: &CatalogueRef) -> Result<CatalogueFiles> {
         let read = |name: String, wanted: &str| {
-            let text = self.read_text(&name)?.ok_or_else(|| self.corrupt(&name, "is missing"))?;
+            let text = self
+                .read_text(&name)?
+                .ok_or_else(|| self.corrupt(&name, "is missing"))?;
             if sha256(text.as_bytes()) == *wanted {
                 Ok(text)
             } else {
@@ -322,7 +324,9 @@ impl PriceStore {
 
     fn load(&self, number: u64, hash: &str) -> Result<Version> {
         let name = format!("v{number}-{hash}.json");
-        let text = self.read_text(&name)?.ok_or_else(|| self.corrupt(&name, "is missing"))?;
+        let text = self
+            .read_text(&name)?
+            .ok_or_else(|| self.corrupt(&name, "is missing"))?;
         let version: Version =
             serde_json::from_str(&text).map_err(|error| self.corrupt(&name, &format!("cannot be read: {error}")))?;
         if version.format != FORMAT {

@@ -97,7 +97,11 @@ impl ToolPrice {
     fn specificity(&self) -> (bool, u8, i64) {
         let is_exact = |rule: &MatchRule| matches!(rule, MatchRule::Equals(_));
         let server = self.server_rule.as_ref().map_or(0, |rule| 1 + u8::from(is_exact(rule)));
-        (is_exact(&self.tool_rule), server, self.validity.from_ns.unwrap_or(i64::MIN))
+        (
+            is_exact(&self.tool_rule),
+            server,
+            self.validity.from_ns.unwrap_or(i64::MIN),
+        )
     }
 }
 

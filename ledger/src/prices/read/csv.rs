@@ -16,17 +16,25 @@ type At<T> = Result<T, (usize, String)>;
 /// The records with the lines they start on.
 pub(super) fn rows(text: &str) -> At<Vec<Row<'static>>> {
     let mut reader = Reader { text, at: 0, line: 1 };
-    let (line, header) = reader.record()?.ok_or((1, "the file is empty; its first line names the fields".to_owned()))?;
+    let (line, header) = reader
+        .record()?
+        .ok_or((1, "the file is empty; its first line names the fields".to_owned()))?;
     let names: Vec<String> = header.iter().map(|name| name.trim().to_lowercase()).collect();
     if names.len() == 1 && names.iter().any(|name| name.contains([';', '\t'])) {
-        return Err((line, "the fields are not separated by commas; export the file with commas".to_owned()));
+        return Err((
+            line,
+            "the fields are not separated by commas; export the file with commas".to_owned(),
+        ));
     }
     if names.len() > COLUMNS_MAX {
         return Err((line, format!("more than {COLUMNS_MAX} fields")));
     }
     for (index, name) in names.iter().enumerate() {
         if name.is_empty() || names.iter().take(index).any(|earlier| earlier == name) {
-            return Err((line, format!("field {} is named {name:?}, which is empty or stands twice", index + 1)));
+            return Err((
+                line,
+                format!("field {} is named {name:?}, which is empty or stands twice", index + 1),
+            ));
         }
     }
     let mut rows = Vec::new();

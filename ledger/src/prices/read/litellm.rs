@@ -78,7 +78,10 @@ fn read_entry(key: &str, entry: &Json<'_>, notes: &mut Notes) -> Result<Vec<Stat
         return Err("expected an object".to_owned());
     }
     let Some(sent_provider) = entry.get("litellm_provider").and_then(Json::text) else {
-        notes.add("(no provider)", format!("{key} names no litellm_provider and is left out"));
+        notes.add(
+            "(no provider)",
+            format!("{key} names no litellm_provider and is left out"),
+        );
         return Ok(Vec::new());
     };
     let (provider, model, region) = identity(sent_provider, key);
@@ -105,12 +108,17 @@ fn read_entry(key: &str, entry: &Json<'_>, notes: &mut Notes) -> Result<Vec<Stat
         let n_rates = rates.len();
         rates.retain(|_, rate| !rate.base.is_empty());
         if rates.len() < n_rates {
-            notes.add("(tiers)", format!("{key} states a tier without the price below it, which is left out"));
+            notes.add(
+                "(tiers)",
+                format!("{key} states a tier without the price below it, which is left out"),
+            );
         }
     }
     by_context.retain(|_, rates| !rates.is_empty());
     let says_something = |rates: &Rates| {
-        rates.values().any(|rate| FemtoUsd::parse(&rate.base).is_some_and(|amount| amount.0 != 0))
+        rates
+            .values()
+            .any(|rate| FemtoUsd::parse(&rate.base).is_some_and(|amount| amount.0 != 0))
     };
     let Some(standard) = by_context.get(&None).filter(|rates| says_something(rates)) else {
         notes.add(
@@ -120,7 +128,10 @@ fn read_entry(key: &str, entry: &Json<'_>, notes: &mut Notes) -> Result<Vec<Stat
         return Ok(Vec::new());
     };
     if !is_complete(standard) {
-        notes.add("(parts)", format!("{key} prices a part and not the whole it is counted in, and is left out"));
+        notes.add(
+            "(parts)",
+            format!("{key} prices a part and not the whole it is counted in, and is left out"),
+        );
         return Ok(Vec::new());
     }
     // Off the peak, what is not named costs what it costs at other times.
@@ -188,7 +199,9 @@ fn read_field(
     by_context: &mut ByContext,
     notes: &mut Notes,
 ) -> Result<bool, String> {
-    let context = CONTEXTS.iter().find_map(|(end, key, value)| Some((name.strip_suffix(end)?, (*key, *value))));
+    let context = CONTEXTS
+        .iter()
+        .find_map(|(end, key, value)| Some((name.strip_suffix(end)?, (*key, *value))));
     let (name, context) = match context {
         Some((name, (key, value))) => (name, Some((key, value.to_owned()))),
         None => (name, None),
@@ -271,7 +284,10 @@ fn read_off_peak(key: &str, off_peak: &Json<'_>, notes: &mut Notes) -> Result<(V
             None => return Err(invalid()),
         };
         for hours in hours {
-            let (start, end) = hours.text().and_then(|hours| hours.split_once('-')).ok_or_else(invalid)?;
+            let (start, end) = hours
+                .text()
+                .and_then(|hours| hours.split_once('-'))
+                .ok_or_else(invalid)?;
             // From midnight to midnight is all day.
             let is_all_day = start == end;
             let of_day = |text: &str| (!is_all_day).then(|| format!("{}:00Z", text.trim()));
@@ -305,12 +321,17 @@ fn rounded(
     notes: &mut Notes,
 ) -> Result<String, String> {
     let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
-    let exponent: i32 = exponent.parse().map_err(|_| format!("{name} has no readable exponent"))?;
+    let exponent: i32 = exponent
+        .parse()
+        .map_err(|_| format!("{name} has no readable exponent"))?;
     let block = format!("{mantissa}e{}", exponent.saturating_add(power));
     let unit = UnitId::of_price_key(price_key).ok_or_else(|| format!("unknown unit {price_key}"))?;
     let (rate, was_rounded) = Rate::parse_rounded(&block, unit.unit()).map_err(|error| format!("{name}: {error}"))?;
     if was_rounded {
-        notes.add("(rounded)", format!("{key}: {name} {digits} has too many decimals and is rounded"));
+        notes.add(
+            "(rounded)",
+            format!("{key}: {name} {digits} has too many decimals and is rounded"),
+        );
     }
     Ok(rate.of_block().to_string())
 }
@@ -332,7 +353,10 @@ fn multiplied(rates: &Rates, factor: &str) -> Option<Rates> {
     rates
         .iter()
         .map(|(price_key, rate)| {
-            let tiers = rate.tiers.iter().map(|(start, digits)| Some((*start, times(digits, price_key)?)));
+            let tiers = rate
+                .tiers
+                .iter()
+                .map(|(start, digits)| Some((*start, times(digits, price_key)?)));
             let base = times(&rate.base, price_key)?;
             Some((
                 price_key.clone(),

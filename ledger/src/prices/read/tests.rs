@@ -70,7 +70,10 @@ errors_free = true
     assert_eq!(price.time.valid_from.as_deref(), Some("2026-10-01"));
     assert_eq!(price.source.as_deref(), Some("offer 4711"));
     let tool = &source.tools[0];
-    assert_eq!((tool.per_call.as_deref(), tool.per_second.as_deref()), (Some("0.005"), Some("1e-4")));
+    assert_eq!(
+        (tool.per_call.as_deref(), tool.per_second.as_deref()),
+        (Some("0.005"), Some("1e-4"))
+    );
     assert!(tool.errors_free);
 }
 
@@ -94,7 +97,10 @@ fn litellm_fields_become_tiers_contexts_and_windows() {
     let source = imported.source.unwrap();
     assert_eq!((source.layer, source.wins), (Layer::List, false));
     let of = |context: &[(&str, &str)], n_days: usize| {
-        let context = context.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let context = context
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let mut prices = source.prices.iter().filter(|price| price.model == "deepseek-v9");
         let found = prices.find(|price| price.context == context && price.time.weekdays.len() == n_days);
         found.unwrap_or_else(|| panic!("{context:?}")).clone()
@@ -107,12 +113,34 @@ fn litellm_fields_become_tiers_contexts_and_windows() {
     assert_eq!(of(&[("service_tier", "flex")], 0).prices["input_mtok"].base, "1");
     assert_eq!(of(&[("region", "eu")], 0).prices["output_mtok"].base, "4.356");
     let weekend = of(&[], 2);
-    assert_eq!((weekend.prices["input_mtok"].base.as_str(), weekend.prices["output_mtok"].base.as_str()), ("0.66", "3.96"));
+    assert_eq!(
+        (
+            weekend.prices["input_mtok"].base.as_str(),
+            weekend.prices["output_mtok"].base.as_str()
+        ),
+        ("0.66", "3.96")
+    );
     let regional = source.prices.iter().find(|price| price.model == "gpt-9").unwrap();
-    assert_eq!((regional.context["region"].as_str(), regional.prices["input_mtok"].base.as_str()), ("eu", "0.15"));
-    assert!(!source.prices.iter().any(|price| price.model.contains("llama") || price.model == "part"));
+    assert_eq!(
+        (
+            regional.context["region"].as_str(),
+            regional.prices["input_mtok"].base.as_str()
+        ),
+        ("eu", "0.15")
+    );
+    assert!(
+        !source
+            .prices
+            .iter()
+            .any(|price| price.model.contains("llama") || price.model == "part")
+    );
     let notes = imported.notes.join("\n");
-    for part in ["input_cost_per_token_ultrafast", "ollama/llama3 has no price above 0", "is rounded", "part prices a part"] {
+    for part in [
+        "input_cost_per_token_ultrafast",
+        "ollama/llama3 has no price above 0",
+        "is rounded",
+        "part prices a part",
+    ] {
         assert!(notes.contains(part), "{part} in\n{notes}");
     }
 }
@@ -127,14 +155,24 @@ fn a_genai_prices_catalogue_is_taken_as_it_is() {
     for part in ["provider field \"colour\"", "unheard_mtok", "corrections"] {
         assert!(notes.contains(part), "{part} in\n{notes}");
     }
-    assert_eq!(read_ok("data.json", super::super::GENAI_PRICES).notes.iter().filter(|note| note.contains("unknown")).count(), 0);
+    assert_eq!(
+        read_ok("data.json", super::super::GENAI_PRICES)
+            .notes
+            .iter()
+            .filter(|note| note.contains("unknown"))
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn a_malformed_row_names_file_and_line() {
     for (text, part) in [
         ("", "acme.csv:1: the file is empty"),
-        ("provider;model;input", "acme.csv:1: the fields are not separated by commas"),
+        (
+            "provider;model;input",
+            "acme.csv:1: the fields are not separated by commas",
+        ),
         ("model,model\n", "acme.csv:1: field 2"),
         ("model,input,output\nm,1", "acme.csv:2: 2 cells"),
         ("model,input,output\n\n#x\nm,1,2\nm,one,2\n", "acme.csv:5: input_mtok"),
@@ -143,7 +181,10 @@ fn a_malformed_row_names_file_and_line() {
         ("model,input\nm,-1", "acme.csv:2"),
         ("model,input\nm,0.0000000001", "acme.csv:2"),
         ("model,input,currency\nm,1,EUR", "is not USD"),
-        ("model,input,valid_from,valid_to\nm,1,2026-02-01,2026-01-01", "valid_to must be after"),
+        (
+            "model,input,valid_from,valid_to\nm,1,2026-02-01,2026-01-01",
+            "valid_to must be after",
+        ),
         ("model,input,weekdays\nm,1,someday", "unknown weekday"),
         ("model,input,start_time\nm,1,10:00:00Z", "belong together"),
         ("model,discount_percent\nm,101", "discount_percent"),
@@ -160,7 +201,10 @@ fn a_malformed_row_names_file_and_line() {
     }
     for (text, part) in [
         ("x = [", "offer.toml:1"),
-        ("\n\n[[prices]]\nmodel = \"m\"\nprices = { input_mtok = 0x10 }", "offer.toml:3: a price is written in decimal"),
+        (
+            "\n\n[[prices]]\nmodel = \"m\"\nprices = { input_mtok = 0x10 }",
+            "offer.toml:3: a price is written in decimal",
+        ),
         ("[[price]]\nmodel = \"m\"", "unknown member \"price\""),
         ("[[prices]]\ntool = \"m\"", "[[prices]] names provider and model"),
         ("prices = [1]", "holds tables"),
@@ -171,12 +215,18 @@ fn a_malformed_row_names_file_and_line() {
     }
     for (text, part) in [
         ("{\"m\": 1}", "m: expected an object"),
-        ("{\"m\": {\"litellm_provider\": \"openai\", \"input_cost_per_token\": \"cheap\"}}", "must be a number"),
+        (
+            "{\"m\": {\"litellm_provider\": \"openai\", \"input_cost_per_token\": \"cheap\"}}",
+            "must be a number",
+        ),
         ("[{\"id\": \"a\", \"models\": [{\"id\": \"m\"}]}]", "model m: no prices"),
         ("[", "byte"),
     ] {
         let message = refused("x.json", text);
-        assert!(message.starts_with("x.json: ") && message.contains(part), "{message} for {text:?}");
+        assert!(
+            message.starts_with("x.json: ") && message.contains(part),
+            "{message} for {text:?}"
+        );
     }
     assert!(refused("prices.txt", "a").contains("--format"));
     assert!(refused("spanledger.csv", "model,input\nm,1").contains("is taken"));

@@ -63,7 +63,9 @@ fn record(item: &Spanned<DeValue<'_>>, kind: &str) -> Result<Json<'static>, Stri
     let is_kind = record.get("tool").is_some() && record.get("model").is_none();
     match record {
         Json::Object(_) if is_kind == (kind == "tools") => Ok(record),
-        Json::Object(_) if kind == "tools" => Err("a record of [[tools]] names server and tool, and no model".to_owned()),
+        Json::Object(_) if kind == "tools" => {
+            Err("a record of [[tools]] names server and tool, and no model".to_owned())
+        }
         Json::Object(_) => Err("a record of [[prices]] names provider and model".to_owned()),
         _ => Err(format!("[[{kind}]] holds tables")),
     }

@@ -54,7 +54,10 @@ fn million(price: Option<ResolvedPrice<'_>>) -> String {
 
 #[track_caller]
 fn check(book: &PriceBook, query: &PriceQuery<'_>, list: &str, contracted: &str) {
-    let found = (million(book.resolve(query)), million(book.resolve_contracted(query, &[])));
+    let found = (
+        million(book.resolve(query)),
+        million(book.resolve_contracted(query, &[])),
+    );
     assert_eq!((found.0.as_str(), found.1.as_str()), (list, contracted), "{query:?}");
 }
 
@@ -73,11 +76,36 @@ fn a_contract_holds_from_its_first_to_its_last_instant() {
     assert_eq!(report.version.as_deref().map(|id| &id[..3]), Some("v1-"));
     let book = store.current_book().unwrap();
     assert_eq!(book.version(), report.version.unwrap());
-    check(&book, &query("mistral_ai", "mistral-large-4", "2026-10-31T23:59:59.999999999Z"), "0.7 2.1", "-");
-    check(&book, &query("mistral_ai", "mistral-large-4", "2026-11-02"), "0.7 2.1", "0.5 2");
-    check(&book, &query("mistral", "mistral-large-4", "2026-11-22"), "0.7 2.1", "0.4 1");
-    check(&book, &query("mistral", "mistral-large-4", "2026-12-01"), "0.7 2.1", "-");
-    check(&book, &query("openai", "gpt-4o-2024-08-06", "2026-11-02T16:00:00Z"), "2.5 10", "2.25 9");
+    check(
+        &book,
+        &query("mistral_ai", "mistral-large-4", "2026-10-31T23:59:59.999999999Z"),
+        "0.7 2.1",
+        "-",
+    );
+    check(
+        &book,
+        &query("mistral_ai", "mistral-large-4", "2026-11-02"),
+        "0.7 2.1",
+        "0.5 2",
+    );
+    check(
+        &book,
+        &query("mistral", "mistral-large-4", "2026-11-22"),
+        "0.7 2.1",
+        "0.4 1",
+    );
+    check(
+        &book,
+        &query("mistral", "mistral-large-4", "2026-12-01"),
+        "0.7 2.1",
+        "-",
+    );
+    check(
+        &book,
+        &query("openai", "gpt-4o-2024-08-06", "2026-11-02T16:00:00Z"),
+        "2.5 10",
+        "2.25 9",
+    );
     check(&book, &query("openai", "gpt-4o", "2026-11-02T20:00:00Z"), "2.5 10", "-");
     let batch = PriceQuery {
         processing: Some("batch"),
@@ -85,24 +113,56 @@ fn a_contract_holds_from_its_first_to_its_last_instant() {
     };
     let list = million(book.resolve(&batch));
     check(&book, &batch, &list, "0.625 2.5");
-    check(&book, &query("aws.bedrock", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0", "2026-11-02"), "3.3 16.5", "1 5");
-    let us = query("aws.bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "2026-11-02");
+    check(
+        &book,
+        &query(
+            "aws.bedrock",
+            "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "2026-11-02",
+        ),
+        "3.3 16.5",
+        "1 5",
+    );
+    let us = query(
+        "aws.bedrock",
+        "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "2026-11-02",
+    );
     assert!(book.resolve_contracted(&us, &[]).is_none());
     check(&book, &query("SelfHosted", "acme-7b", "2026-11-02"), "-", "0.1 0.2");
     check(&book, &query("openai", "acme-7b", "2026-11-02"), "-", "-");
-    let price = book.resolve_contracted(&query("openai", "gpt-4o", "2026-11-02T16:00:00Z"), &[]).unwrap();
-    assert!(price.price_id().ends_with(" less acme:openai/gpt-4o*@2026-11-01@16:00-20:00"), "{}", price.price_id());
+    let price = book
+        .resolve_contracted(&query("openai", "gpt-4o", "2026-11-02T16:00:00Z"), &[])
+        .unwrap();
+    assert!(
+        price
+            .price_id()
+            .ends_with(" less acme:openai/gpt-4o*@2026-11-01@16:00-20:00"),
+        "{}",
+        price.price_id()
+    );
 }
 
 #[test]
 fn list_prices_stand_beside_the_catalogue() {
     let folder = tempfile::tempdir().unwrap();
     let store = PriceStore::new(folder.path());
-    let text = "provider,model,input,output,valid_from\nopenai,gpt-4o,2,8,2026-12-01\nacme,acme-7b,0.1,0.2,2026-11-01\n";
+    let text =
+        "provider,model,input,output,valid_from\nopenai,gpt-4o,2,8,2026-12-01\nacme,acme-7b,0.1,0.2,2026-11-01\n";
     let report = import_as(&store, "corrections.csv", text, Some(Layer::List));
-    assert_eq!((report.diff.added.len(), report.diff.removed.len(), report.diff.changed.len()), (1, 0, 1));
+    assert_eq!(
+        (
+            report.diff.added.len(),
+            report.diff.removed.len(),
+            report.diff.changed.len()
+        ),
+        (1, 0, 1)
+    );
     let shown = report.diff.to_text(10);
-    assert!(shown.contains("~ list openai/gpt-4o") && shown.contains("2 per 1M tokens  [from 2026-12-01]"), "{shown}");
+    assert!(
+        shown.contains("~ list openai/gpt-4o") && shown.contains("2 per 1M tokens  [from 2026-12-01]"),
+        "{shown}"
+    );
     let litellm = r#"{"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": 9e-06, "output_cost_per_token": 9e-06},
         "new": {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}}"#;
     let report = import(&store, "map.json", litellm);
@@ -126,8 +186,15 @@ fn list_prices_stand_beside_the_catalogue() {
         name: None,
         wins: true,
     };
-    store.import(read(&file).unwrap(), &ImportedBy::default(), false).unwrap();
-    check(&store.current_book().unwrap(), &query("openai", "gpt-4o", "2026-11-30"), "9 9", "-");
+    store
+        .import(read(&file).unwrap(), &ImportedBy::default(), false)
+        .unwrap();
+    check(
+        &store.current_book().unwrap(),
+        &query("openai", "gpt-4o", "2026-11-30"),
+        "9 9",
+        "-",
+    );
 }
 
 #[test]
@@ -145,10 +212,22 @@ fn tools_have_prices_by_call_second_and_byte() {
         let price = book.tool_price(server, tool, parse_instant(at).unwrap())?;
         price.cost(duration_ns, bytes).map(|cost| cost.to_string())
     };
-    assert_eq!(cost(Some("WebSearch-eu"), "search", "2026-11-30", None, None).as_deref(), Some("0.005"));
-    assert_eq!(cost(Some("websearch"), "search", "2026-12-01", None, None).as_deref(), Some("0.006"));
-    assert_eq!(cost(Some("websearch"), "deep", "2026-12-01", None, None).as_deref(), Some("1"));
-    assert_eq!(cost(None, "render", "2026-11-30", Some(1_500_000_000), Some(1000)).as_deref(), Some("0.000150002"));
+    assert_eq!(
+        cost(Some("WebSearch-eu"), "search", "2026-11-30", None, None).as_deref(),
+        Some("0.005")
+    );
+    assert_eq!(
+        cost(Some("websearch"), "search", "2026-12-01", None, None).as_deref(),
+        Some("0.006")
+    );
+    assert_eq!(
+        cost(Some("websearch"), "deep", "2026-12-01", None, None).as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        cost(None, "render", "2026-11-30", Some(1_500_000_000), Some(1000)).as_deref(),
+        Some("0.000150002")
+    );
     assert_eq!(cost(None, "render", "2026-11-30", None, Some(1000)), None);
     assert_eq!(cost(None, "search", "2026-11-30", None, None), None);
 }
@@ -157,10 +236,20 @@ fn tools_have_prices_by_call_second_and_byte() {
 fn a_version_is_immutable_and_any_can_be_taken_into_use() {
     let folder = tempfile::tempdir().unwrap();
     let store = PriceStore::new(folder.path());
-    assert_eq!(store.current_book().unwrap().version(), PriceBook::embedded().unwrap().version());
-    let first = import(&store, "acme.csv", "model,discount_percent\n*,10\n").version.unwrap();
-    assert_eq!(import(&store, "acme.csv", "model,discount_percent\n*,10\n").version, None);
-    let second = import(&store, "acme.csv", "model,discount_percent\n*,20\n").version.unwrap();
+    assert_eq!(
+        store.current_book().unwrap().version(),
+        PriceBook::embedded().unwrap().version()
+    );
+    let first = import(&store, "acme.csv", "model,discount_percent\n*,10\n")
+        .version
+        .unwrap();
+    assert_eq!(
+        import(&store, "acme.csv", "model,discount_percent\n*,10\n").version,
+        None
+    );
+    let second = import(&store, "acme.csv", "model,discount_percent\n*,20\n")
+        .version
+        .unwrap();
     assert!(second.starts_with("v2-"));
     assert_eq!(store.current().unwrap().unwrap().parent, first);
     assert_eq!(store.use_version("v1").unwrap(), first);
@@ -169,7 +258,10 @@ fn a_version_is_immutable_and_any_can_be_taken_into_use() {
     let third = import(&store, "acme.csv", "model,discount_percent\n");
     assert!(third.version.unwrap().starts_with("v3-") && third.diff.removed.len() == 1);
     assert_eq!(store.use_version("0").unwrap(), BUILT_IN);
-    assert_eq!(store.current_book().unwrap().version(), PriceBook::embedded().unwrap().version());
+    assert_eq!(
+        store.current_book().unwrap().version(),
+        PriceBook::embedded().unwrap().version()
+    );
     assert_eq!(store.versions().unwrap().len(), 3);
     assert_eq!(store.use_version("v9").unwrap_err().kind(), ErrorKind::NotFound);
 
@@ -193,7 +285,9 @@ fn a_dry_run_changes_nothing() {
         name: None,
         wins: false,
     };
-    let report = store.import(read(&file).unwrap(), &ImportedBy::default(), true).unwrap();
+    let report = store
+        .import(read(&file).unwrap(), &ImportedBy::default(), true)
+        .unwrap();
     assert!(report.version.is_some() && report.diff.added.len() == 1);
     assert!(!folder.path().join("prices").exists());
 }
@@ -206,7 +300,19 @@ fn a_catalogue_takes_the_place_of_the_one_before_and_keeps_the_contracts() {
     let catalogue = r#"[{"id": "acme", "models": [{"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 1, "output_mtok": 2}}]}]"#;
     let report = import(&store, "data.json", catalogue);
     assert!(report.diff.removed.len() > 1_000 && report.diff.added.len() == 1);
-    check(&store.current_book().unwrap(), &query("acme", "m", "2026-11-22"), "1 2", "0.9 1.8");
-    store.import(super::super::read::builtin(), &ImportedBy::default(), false).unwrap();
-    check(&store.current_book().unwrap(), &query("openai", "gpt-4o", "2026-11-22"), "2.5 10", "2.25 9");
+    check(
+        &store.current_book().unwrap(),
+        &query("acme", "m", "2026-11-22"),
+        "1 2",
+        "0.9 1.8",
+    );
+    store
+        .import(super::super::read::builtin(), &ImportedBy::default(), false)
+        .unwrap();
+    check(
+        &store.current_book().unwrap(),
+        &query("openai", "gpt-4o", "2026-11-22"),
+        "2.5 10",
+        "2.25 9",
+    );
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use spanledger_model::{CallKind, Observation, Role, Usage};
 
-use super::coverage::{Coverage, is_counter, models};
+use super::coverage::{Coverage, family, is_counter, models};
 use super::index::Index;
 use super::rules::Rule;
 use super::{Group, Repeat};
@@ -183,18 +183,6 @@ impl<'o> Choice<'o> {
             name == self.tokens
         }
     }
-}
-
-/// The metrics that tell the parts of one truth: an emitter's own, or one generation of the conventions.
-fn family(name: &str) -> &str {
-    const USAGE: &str = "gen_ai.client.inference.usage";
-    if name.starts_with(USAGE) {
-        return USAGE;
-    }
-    if name.starts_with("gen_ai.") {
-        return name;
-    }
-    name.split('.').next().unwrap_or(name)
 }
 
 /// Shows a covered counter with the first call of its cell.

@@ -31,7 +31,8 @@ struct Told {
     sessions: HashMap<Key, i64>,
     minutes: BTreeSet<i64>,
     minutes_without_session: BTreeSet<i64>,
-    counter_minutes: BTreeSet<i64>,
+    /// Minutes in which a metric told usage of a session, by family of metrics.
+    counter_minutes: HashMap<Key, BTreeSet<i64>>,
 }
 
 impl Coverage {
@@ -46,7 +47,8 @@ impl Coverage {
         for model in told_models(observation) {
             let told = self.0.entry(key_of(observation, &model)).or_default();
             if is_session_counter {
-                is_new |= told.counter_minutes.insert(minute);
+                let minutes = told.counter_minutes.entry(family_key(observation)).or_default();
+                is_new |= minutes.insert(minute);
                 continue;
             }
             is_new |= told.minutes.insert(minute);
@@ -71,13 +73,12 @@ impl Coverage {
     pub fn forget_before(&mut self, time_ns: i64) {
         let first = minute_of(time_ns);
         self.0.retain(|_, told| {
-            for minutes in [
-                &mut told.minutes,
-                &mut told.minutes_without_session,
-                &mut told.counter_minutes,
-            ] {
+            let without_session = &mut told.minutes_without_session;
+            let of_calls = [&mut told.minutes, without_session].into_iter();
+            for minutes in of_calls.chain(told.counter_minutes.values_mut()) {
                 *minutes = minutes.split_off(&first);
             }
+            told.counter_minutes.retain(|_, minutes| !minutes.is_empty());
             told.sessions.retain(|_, minute| *minute >= first);
             !(told.minutes.is_empty() && told.counter_minutes.is_empty())
         });
@@ -103,7 +104,12 @@ impl Coverage {
                     told.sessions.contains_key(&hash_parts(&[session.as_bytes()]))
                         || in_window(&told.minutes_without_session)
                 }
-                None => in_window(&told.minutes) || in_window(&told.counter_minutes),
+                None => {
+                    // Points of one family are disjoint series: they never repeat each other.
+                    let own = family_key(point);
+                    let mut others = told.counter_minutes.iter().filter(|(family, _)| **family != own);
+                    in_window(&told.minutes) || others.any(|(_, minutes)| in_window(minutes))
+                }
             }
         })
     }
@@ -132,6 +138,23 @@ fn key_of(observation: &Observation, model: &str) -> Key {
         service.as_bytes(),
         model.as_bytes(),
     ])
+}
+
+/// The metrics that tell the parts of one truth: an emitter's own, or one generation of the conventions.
+#[must_use]
+pub fn family(name: &str) -> &str {
+    const USAGE: &str = "gen_ai.client.inference.usage";
+    if name.starts_with(USAGE) {
+        return USAGE;
+    }
+    if name.starts_with("gen_ai.") {
+        return name;
+    }
+    name.split('.').next().unwrap_or(name)
+}
+
+fn family_key(observation: &Observation) -> Key {
+    hash_parts(&[family(&observation.name).as_bytes()])
 }
 
 fn told_models(observation: &Observation) -> Vec<String> {

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use spanledger_model::{CallKind, Hop, Observation, ObservationId, Role, Source, TraceId};
+use spanledger_model::{CallKind, Hop, Observation, ObservationId, Role, Source, Status, TraceId};
 
 use super::Group;
 use super::index::{CLOCK_SLACK_NS, Index, SPAN_KIND_SERVER};
@@ -246,7 +246,7 @@ fn join_by_containment(index: &Index<'_>, hops: &[usize], joins: &mut Joins) {
         }
         if let Some(caller) = ends.unanswered_caller {
             let observation = index.get(caller);
-            for key in tail_keys(observation.kind, name_of(observation).unwrap_or_default(), false) {
+            for key in tail_keys(observation.kind, name_of(observation), false) {
                 callers.entry(key).or_default().push(caller);
             }
         }
@@ -257,7 +257,7 @@ fn join_by_containment(index: &Index<'_>, hops: &[usize], joins: &mut Joins) {
     let mut pairs = Vec::new();
     for server in servers {
         let inner = index.get(server);
-        for key in tail_keys(inner.kind, name_of(inner).unwrap_or_default(), true) {
+        for key in tail_keys(inner.kind, name_of(inner), true) {
             let Some(callers) = callers.get(&key) else { continue };
             let until = |time_ns: i64| callers.partition_point(|caller| index.get(*caller).start_ns <= time_ns);
             let started = until(inner.start_ns.saturating_add(SKEW_NS));
@@ -286,9 +286,12 @@ fn join_by_containment(index: &Index<'_>, hops: &[usize], joins: &mut Joins) {
     }
 }
 
+/// Arguments, then what is not known or differs: name, server, size of the result, outcome; then the distance.
+type Likeness = (Hashes, bool, bool, bool, bool, u64);
+
 /// How well a server's call fits a caller's, the best first. Both ends of the time count: among parallel
 /// calls of one tool the next start may be another call's. An event has only its end.
-fn likeness(outer: &Observation, inner: &Observation) -> (Hashes, bool, bool, u64) {
+fn likeness(outer: &Observation, inner: &Observation) -> Likeness {
     let is_other_server = !names_agree(outer.mcp.server.as_deref(), inner.mcp.server.as_deref());
     let sizes_differ = matches!(
         (outer.sizes.response_bytes, inner.sizes.response_bytes),
@@ -300,7 +303,15 @@ fn likeness(outer: &Observation, inner: &Observation) -> (Hashes, bool, bool, u6
         0
     };
     let distance_ns = at_start_ns.saturating_add(inner.end_ns().abs_diff(outer.end_ns()));
-    (hashes_of(outer, inner), is_other_server, sizes_differ, distance_ns)
+    let outcomes_differ = (outer.status == Status::Error) != (inner.status == Status::Error);
+    (
+        hashes_of(outer, inner),
+        name_of(outer).is_none(),
+        is_other_server,
+        sizes_differ,
+        outcomes_differ && name_of(outer).is_none(),
+        distance_ns,
+    )
 }
 
 /// The open ends of a set of hops.
@@ -314,7 +325,7 @@ struct Ends {
 impl Ends {
     fn of(index: &Index<'_>, members: &[usize]) -> Self {
         let answers = |hop: usize| may_answer(index.get(hop));
-        let is_named = |hop: usize| index.get(hop).role == Role::Leaf && name_of(index.get(hop)).is_some();
+        let asks = |hop: usize| index.get(hop).role == Role::Leaf && is_request(index.get(hop));
         let is_server = |hop: usize| is_server_call(index.get(hop));
         let length = |hop: usize| (index.get(hop).duration_ns, std::cmp::Reverse(hop));
         let is_below = |hop: usize, frame: usize| index.ancestors(hop).any(|above| above == frame);
@@ -329,7 +340,7 @@ impl Ends {
         };
         let is_called = members
             .iter()
-            .any(|hop| !answers(*hop) && is_named(*hop) && !is_below(*hop, server));
+            .any(|hop| !answers(*hop) && asks(*hop) && !is_below(*hop, server));
         // Of a gateway: a client's span that no server's hop is below.
         let last_client = callers
             .take_while(|_| members.len() <= HOPS_MAX)
@@ -377,7 +388,12 @@ pub fn is_caller(observation: &Observation) -> bool {
         && !is_server_side(observation)
         && observation.role == Role::Leaf
         && (observation.duration_ns.is_some() || observation.source == Source::Log)
-        && name_of(observation).is_some()
+        && is_request(observation)
+}
+
+/// True for a record of a request by name, or of one of MCP whose name its host keeps to itself.
+fn is_request(observation: &Observation) -> bool {
+    name_of(observation).is_some() || observation.mcp.mcp_method.is_some()
 }
 
 /// True where a server's call may be what a caller waited for: same tool, and inside it in time.

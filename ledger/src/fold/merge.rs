@@ -447,12 +447,21 @@ fn bare_tool<'n>(is_servers: bool, names: &[&'n str]) -> Option<&'n str> {
     same.min_by_key(|name| name.len()).copied().or(Some(first))
 }
 
+/// Model fields. What was asked for is the client's; who answered, and is billed, a gateway knows better: its
+/// clients are told an alias.
 fn model(records: &[&Observation]) -> ModelFields {
     let first = |get: fn(&ModelFields) -> &Option<String>| records.iter().find_map(|record| get(&record.model).clone());
+    let billed = |get: fn(&ModelFields) -> &Option<String>| {
+        let gateways = records.iter().filter(|record| record.hop == Some(Hop::Gateway));
+        gateways
+            .into_iter()
+            .find_map(|record| get(&record.model).clone())
+            .or_else(|| first(get))
+    };
     ModelFields {
-        provider: first(|model| &model.provider),
+        provider: billed(|model| &model.provider),
         request_model: first(|model| &model.request_model),
-        response_model: first(|model| &model.response_model),
+        response_model: billed(|model| &model.response_model),
         response_id: first(|model| &model.response_id),
         service_tier: first(|model| &model.service_tier),
         processing: first(|model| &model.processing),

@@ -109,18 +109,20 @@ fn is_hash_of(hash: &str, name: &str) -> bool {
         .any(|tail| hash.eq_ignore_ascii_case(&hash_of(tail)))
 }
 
-/// Keys by which records of one tool, prompt or resource find each other, whatever the spelling. A name in
-/// clear has that of its last letters; a server's also that of its hash, which is all a hashed name has.
+/// Keys by which a caller's record and a server's find each other, whatever the spelling. A name in clear has
+/// that of its last letters; a server's also that of its hash, which is all a hashed name has, and that of no
+/// name at all, for hosts that keep the name to themselves.
 #[must_use]
-pub fn tail_keys(kind: CallKind, name: &str, with_hash: bool) -> Vec<[u8; 16]> {
+pub fn tail_keys(kind: CallKind, name: Option<&str>, is_server: bool) -> Vec<[u8; 16]> {
     let key = |text: &str| hash_parts(&[kind.as_str().as_bytes(), text.as_bytes()]);
+    let name = name.unwrap_or_default();
     if let Some(hash) = tool_hash(name) {
         return vec![key(&hash.to_ascii_lowercase())];
     }
     let tail = floor(name, name.len().saturating_sub(TAIL));
     let mut keys = vec![key(&folded(&name[tail..]))];
-    if with_hash {
-        keys.push(key(&hash_of(name)));
+    if is_server {
+        keys.extend([key(&hash_of(name)), key("")]);
     }
     keys
 }

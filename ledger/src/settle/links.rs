@@ -77,14 +77,10 @@ pub fn sides_of(observation: &Observation) -> Vec<Side> {
 fn keys_of(observation: &Observation, side: Side) -> Vec<[u8; 16]> {
     let tenant = observation.tenant.as_str().as_bytes();
     match side {
-        Side::Caller | Side::Server => tail_keys(
-            observation.kind,
-            name_of(observation).unwrap_or_default(),
-            side == Side::Server,
-        )
-        .iter()
-        .map(|key| hash_parts(&[tenant, key]))
-        .collect(),
+        Side::Caller | Side::Server => tail_keys(observation.kind, name_of(observation), side == Side::Server)
+            .iter()
+            .map(|key| hash_parts(&[tenant, key]))
+            .collect(),
         Side::Client | Side::Gateway => gateway_counts(observation)
             .map(|(input, output)| hash_parts(&[tenant, &input.to_le_bytes(), &output.to_le_bytes()]))
             .into_iter()

@@ -139,7 +139,7 @@ fn any_observation(rings_too: bool) -> impl Strategy<Value = Observation> {
         proptest::option::of(0..2i64),
         proptest::option::of(0..3u8),
         proptest::option::of(0..3u8),
-        0..4usize,
+        0..5usize,
     );
     (identity, nature, time, told).prop_map(move |(identity, nature, time, told)| {
         const KINDS: [CallKind; 7] = [
@@ -183,7 +183,7 @@ fn any_observation(rings_too: bool) -> impl Strategy<Value = Observation> {
         record.usage.output = told.1;
         record.model.response_id = told.2.map(|id| format!("r{id}"));
         record.tool_call_id = told.3.map(|id| format!("c{id}"));
-        record.mcp.tool = Some(NAMES[told.4].into());
+        record.mcp.tool = NAMES.get(told.4).map(|name| (*name).into());
         record.mcp.mcp_method = Some("tools/call".into());
         record.scope = Some(if identity.0 % 2 == 0 { "agent" } else { "sdk" }.into());
         record.series = Some(format!("series {}", identity.0 % 3));

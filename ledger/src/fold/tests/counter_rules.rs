@@ -148,3 +148,15 @@ fn rule_12_the_same_point_sent_again_counts_once() {
         [(Some(10), Some(2))]
     );
 }
+
+#[test]
+fn points_of_one_metric_with_and_without_a_session_are_both_charged() {
+    let with_session = point(1, Role::CounterDelta, "gateway", Some("s"), used(10, 2));
+    let mut without = point(2, Role::CounterDelta, "gateway", None, used(5, 1));
+    without.series = Some("another".into());
+    let calls = calls_of(&[with_session.clone(), without.clone()]);
+    assert_eq!(sorted(&calls), [(Some(5), Some(1)), (Some(10), Some(2))]);
+    // Another metric of the process repeats those with the session.
+    without.name = "gen_ai.client.token.usage".into();
+    assert_eq!(sorted(&calls_of(&[with_session, without])), [(Some(10), Some(2))]);
+}

@@ -366,3 +366,34 @@ fn a_call_of_mcp_is_never_without_a_server() {
     builtin.mcp.mcp_method = None;
     assert_eq!(calls_of(&[builtin])[0].mcp.server, None, "a host's own tool has none");
 }
+
+#[test]
+fn a_host_that_hides_the_tools_name_is_joined_by_time_and_outcome() {
+    let hidden = |id: u8, start_ms: i64, status| {
+        let mut host = caller(id, "x", start_ms, 100);
+        host.mcp.tool = None;
+        host.status = status;
+        host
+    };
+    let mut failed = server(12, None, "get_alerts", 12, 50);
+    failed.status = Status::Error;
+    let calls = calls_of(&[
+        hidden(1, 0, Status::Ok),
+        hidden(2, 2, Status::Error),
+        server(11, None, "get_forecast", 13, 50),
+        failed,
+        caller(3, "weather_get_forecast", 5, 90),
+        server(13, None, "get_forecast", 20, 50),
+    ]);
+    let names: Vec<_> = calls
+        .iter()
+        .map(|call| (call.mcp.tool.as_deref(), call.hops, call.status))
+        .collect();
+    assert_eq!(calls.len(), 3, "{names:?}");
+    assert!(names.contains(&(Some("get_alerts"), 2, Status::Error)), "{names:?}");
+    assert!(
+        calls
+            .iter()
+            .all(|call| call.mcp.server.as_deref() == Some("weather") && call.hops == 2)
+    );
+}

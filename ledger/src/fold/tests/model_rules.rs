@@ -259,6 +259,8 @@ fn host_and_gateway() -> (Observation, Observation) {
         ..Dimensions::default()
     };
     gateway.usage.cache_read = Some(40);
+    gateway.model.response_model = Some("gpt-5-mini".into());
+    host.model.response_model = Some("claude-sonnet-4-5".into());
     gateway.reported_cost = cost("0.5");
     (host, gateway)
 }
@@ -275,6 +277,11 @@ fn rule_4_a_gateway_within_its_clients_call_is_the_clients_call() {
     assert_eq!(call.dimensions.team.as_deref(), Some("payments"));
     assert_eq!(call.dimensions.api_key.as_deref(), Some("ci"));
     assert_eq!(call.reported_cost, cost("0.5"));
+    assert_eq!(
+        call.model.response_model.as_deref(),
+        Some("gpt-5-mini"),
+        "the client is told an alias, the gateway knows who is billed"
+    );
     let mut later = gateway.clone();
     later.start_ns += 5 * SECOND;
     assert_eq!(

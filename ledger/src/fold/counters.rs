@@ -70,7 +70,11 @@ pub(crate) fn add(index: &Index<'_>, coverage: &Coverage, groups: &mut Vec<Group
             if charged.is_empty() {
                 continue;
             }
-            let mut group = Group::new(CallKind::Llm, charged, Vec::new());
+            let embeds = charged
+                .iter()
+                .all(|point| index.get(*point).kind == CallKind::Embedding);
+            let kind = if embeds { CallKind::Embedding } else { CallKind::Llm };
+            let mut group = Group::new(kind, charged, Vec::new());
             group.own_rule = Some(rule);
             group.left_out = repeated
                 .into_iter()

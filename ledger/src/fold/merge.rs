@@ -168,7 +168,7 @@ fn rank(index: &Index<'_>, group: &Group, member: usize) -> impl Ord + use<> {
     let record = index.get(member);
     let uses_a_model = group.kind.uses_a_model();
     let is_aside = record.role == Role::Correction || group.is_failed_attempt(member);
-    let is_further = if uses_a_model { is_gateway(record) } else { false };
+    let is_further = uses_a_model && is_gateway(record);
     let depth = if uses_a_model || group.members.len() > RANKED_MAX {
         0
     } else {
@@ -452,9 +452,8 @@ fn bare_tool<'n>(is_servers: bool, names: &[&'n str]) -> Option<&'n str> {
 fn model(records: &[&Observation]) -> ModelFields {
     let first = |get: fn(&ModelFields) -> &Option<String>| records.iter().find_map(|record| get(&record.model).clone());
     let billed = |get: fn(&ModelFields) -> &Option<String>| {
-        let gateways = records.iter().filter(|record| record.hop == Some(Hop::Gateway));
+        let mut gateways = records.iter().filter(|record| record.hop == Some(Hop::Gateway));
         gateways
-            .into_iter()
             .find_map(|record| get(&record.model).clone())
             .or_else(|| first(get))
     };

@@ -2,7 +2,8 @@
 //!
 //! Every join and every demotion of the fold is done under one of these names; `calls.rules` lists them and
 //! `spanledger explain` shows them record by record. docs/counting.md tells each at length. A rule is as sure
-//! as what it looks at: ids are *reported*, positions and counts *inferred*, times *guessed*.
+//! as what it looks at: ids are *reported*, positions and counts *inferred*, times and the grain of counters
+//! *guessed*.
 
 use spanledger_model::Confidence;
 
@@ -144,7 +145,9 @@ impl Rule {
     pub fn confidence(self) -> Confidence {
         match self {
             Self::ResponseId | Self::ToolCallId | Self::EventOfSpan => Confidence::Reported,
-            Self::TimeContainment | Self::NameGuess => Confidence::Guessed,
+            Self::TimeContainment | Self::NameGuess | Self::CounterDelta | Self::CounterCumulative => {
+                Confidence::Guessed
+            }
             _ => Confidence::Inferred,
         }
     }

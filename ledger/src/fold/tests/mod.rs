@@ -1,6 +1,6 @@
 //! The rules against double counting, one by one on hand-made records, and all of them on genuine captures.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod bounds;
 mod captures;

@@ -139,7 +139,7 @@ async fn counters_without_a_session_are_reversed_once_calls_cover_them() {
     append(&lake, &[point(10, 500, 60)]).await;
     let (calls, lines) = settle(&lake, &settler).await;
     assert_eq!((calls.len(), tokens(&lines)), (1, 500));
-    assert_eq!(calls[0].confidence.as_str(), "inferred");
+    assert_eq!(calls[0].confidence.as_str(), "guessed");
     append(&lake, &[point(11, 1_000, 120)]).await;
     let (revised, lines) = settle(&lake, &settler).await;
     assert_eq!((revised.len(), tokens(&lines)), (1, 1_000));

@@ -6,8 +6,9 @@
 
 use serde_json::Value;
 use spanledger_testkit::otlp::{self, int, text};
+use spanledger_testkit::server::Server;
 
-use crate::support::{TestServer, decimal, plain};
+use crate::support::{BINARY, TestServer, data_of, decimal, int as int_of, plain, run, run_ok};
 
 /// Spans a request: as a batching SDK would send them.
 const SPANS_A_REQUEST: usize = 100;
@@ -203,4 +204,257 @@ async fn what_has_no_price_is_unpriced_and_never_zero() {
     for (row, cost) in costs_of(&rows).await {
         assert_eq!(cost, None, "{}", row.id);
     }
+}
+
+/// A chat of one million input tokens (four tenths of them from the cache) and a hundred thousand of output.
+fn chat(number: u64, model: &str, response_id: &str, at: &str, extra: &[(&str, &str)]) -> otlp::proto::trace::v1::Span {
+    let mut attributes = vec![
+        text("gen_ai.operation.name", "chat"),
+        text("gen_ai.provider.name", "openai"),
+        text("gen_ai.request.model", model),
+        text("gen_ai.response.id", response_id),
+        int("gen_ai.usage.input_tokens", 1_000_000),
+        int("gen_ai.usage.cache_read.input_tokens", 400_000),
+        int("gen_ai.usage.output_tokens", 100_000),
+    ];
+    attributes.extend(extra.iter().map(|(key, value)| text(key, value)));
+    otlp::span(number, number, "chat", nanoseconds(at), 1_000_000, attributes)
+}
+
+/// A call of a tool of a server, two seconds long.
+fn tool_call(number: u64, server: &str, tool: &str) -> otlp::proto::trace::v1::Span {
+    let attributes = vec![
+        text("gen_ai.operation.name", "execute_tool"),
+        text("gen_ai.tool.name", tool),
+        text("mcp.method.name", "tools/call"),
+        text("mcp.server.name", server),
+    ];
+    let at_ns = nanoseconds("2026-11-18T12:00:00Z");
+    otlp::span(
+        number,
+        number,
+        &format!("tools/call {tool}"),
+        at_ns,
+        2_000_000_000,
+        attributes,
+    )
+}
+
+async fn send(server: &TestServer, spans: Vec<otlp::proto::trace::v1::Span>) {
+    let request = otlp::traces(vec![text("service.name", "prices")], "prices", spans);
+    server.post_all([&otlp::protobuf(&request)]).await.unwrap();
+    server.settled().await.unwrap();
+}
+
+const CONTRACT: &str = "\
+provider,model,input,output,discount_percent,valid_from,note
+openai,gpt-4o,2,8,,2026-11-01,agreed
+openai,gpt-4o-mini,,,10,2026-12-01,
+";
+const TOOLS: &str = "server,tool,per_call,per_second\nwebsearch,*,0.005,0.001\n";
+
+#[tokio::test]
+async fn a_contract_and_prices_of_tools_are_charged_from_the_next_start() {
+    let server = TestServer::start().await;
+    send(&server, vec![chat(1, "gpt-4o", "before", "2026-11-18T12:00:00Z", &[])]).await;
+    let (server, folder) = server.into_parts();
+    server.stop().await.unwrap();
+    let data = data_of(&folder);
+    let data = data.to_str().unwrap();
+    std::fs::write(folder.path().join("acme.csv"), CONTRACT).unwrap();
+    std::fs::write(folder.path().join("tools.csv"), TOOLS).unwrap();
+
+    let dry = run_ok(
+        folder.path(),
+        &["prices", "import", "acme.csv", "--dry-run", "--data", data],
+    );
+    assert!(
+        dry.contains("+ contract openai/gpt-4o") && dry.contains("nothing was written"),
+        "{dry}"
+    );
+    let imported = run(folder.path(), &["prices", "import", "acme.csv", "--data", data]);
+    let (shown, noted) = (
+        String::from_utf8_lossy(&imported.stdout),
+        String::from_utf8_lossy(&imported.stderr),
+    );
+    assert!(
+        shown.contains("2 added, 0 removed, 0 changed") && shown.contains("version v1-"),
+        "{shown}"
+    );
+    assert!(noted.contains("unknown field \"note\""), "{noted}");
+    run_ok(folder.path(), &["prices", "import", "tools.csv", "--data", data]);
+    let versions = run_ok(
+        folder.path(),
+        &["prices", "versions", "--data", data, "--format", "json"],
+    );
+    let versions: Vec<Value> = serde_json::from_str(&versions).unwrap();
+    assert_eq!(
+        versions.iter().map(|row| row["in_use"] == true).collect::<Vec<_>>(),
+        [false, false, true]
+    );
+
+    let server = Server::start(BINARY, &data_of(&folder)).await.unwrap();
+    let spans = vec![
+        chat(2, "gpt-4o", "contracted", "2026-11-18T12:00:00Z", &[]),
+        chat(3, "gpt-4o-mini", "listed", "2026-11-18T12:00:00Z", &[]),
+        chat(4, "gpt-4o", "early", "2026-10-31T23:59:59Z", &[]),
+        tool_call(5, "websearch", "search"),
+        tool_call(6, "github", "search"),
+    ];
+    let request = otlp::traces(vec![text("service.name", "prices")], "prices", spans);
+    server.post_all([&otlp::protobuf(&request)]).await.unwrap();
+    server.settled().await.unwrap();
+    let rows = server
+        .sql("SELECT c.response_id, SUM(l.list_cost) AS list_cost, SUM(l.contracted_cost) AS contracted_cost, SUM(l.effective_cost) AS effective_cost \
+              FROM ledger l JOIN calls c ON c.call_id = l.call_id WHERE c.kind = 'llm' GROUP BY 1 ORDER BY 1")
+        .await
+        .unwrap();
+    let found: Vec<[Option<String>; 3]> = rows
+        .iter()
+        .map(|row| ["list_cost", "contracted_cost", "effective_cost"].map(|column| decimal(row, column)))
+        .collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(rows[0]["response_id"], "before");
+    assert_eq!(found[1], [some("3"), some("2.5"), some("2.5")], "contracted: {rows:?}");
+    assert_eq!(found[2], [some("3"), None, some("3")], "early: before the contract");
+    assert_eq!(
+        found[3],
+        [some("0.18"), None, some("0.18")],
+        "listed: the discount comes later"
+    );
+
+    let direct = server
+        .sql("SELECT server, tool, quantity, effective_cost, price_id FROM ledger WHERE cause = 'direct'")
+        .await
+        .unwrap();
+    assert_eq!(direct.len(), 1, "{direct:?}");
+    assert_eq!(
+        (&direct[0]["server"], int_of(&direct[0], "quantity")),
+        (&Value::from("websearch"), 1)
+    );
+    assert_eq!(decimal(&direct[0], "effective_cost"), some("0.007"));
+    let own = server
+        .sql("SELECT server, own_cost FROM calls WHERE kind = 'tool' ORDER BY server")
+        .await
+        .unwrap();
+    assert_eq!(
+        (decimal(&own[0], "own_cost"), decimal(&own[1], "own_cost")),
+        (None, some("0.007"))
+    );
+    let economics = server
+        .sql("SELECT direct FROM tool_economics WHERE server = 'websearch'")
+        .await
+        .unwrap();
+    assert_eq!(decimal(&economics[0], "direct"), some("0.007"));
+    let layers = server
+        .sql("SELECT layer, COUNT(*) AS n FROM prices WHERE layer <> 'list' GROUP BY 1 ORDER BY 1")
+        .await
+        .unwrap();
+    assert_eq!(layers.iter().map(|row| int_of(row, "n")).collect::<Vec<_>>(), [3, 2]);
+    server.stop().await.unwrap();
+
+    let shown = run_ok(
+        folder.path(),
+        &["prices", "show", "gpt-4o", "--provider", "openai", "--data", data],
+    );
+    assert!(
+        shown.contains("contract") && shown.contains("price acme:openai/gpt-4o@2026-11-01"),
+        "{shown}"
+    );
+    let used = run_ok(folder.path(), &["prices", "use", "v0", "--data", data]);
+    assert!(used.contains("0 added, 3 removed"), "{used}");
+}
+
+#[tokio::test]
+async fn what_if_prices_the_calls_of_a_lake_otherwise_and_changes_nothing() {
+    let server = TestServer::start().await;
+    let team = |team| vec![("team", team)];
+    send(
+        &server,
+        vec![
+            chat(1, "gpt-4o", "a", "2026-11-18T12:00:00Z", &team("payments")),
+            chat(2, "gpt-4o", "b", "2026-11-18T13:00:00Z", &team("search")),
+            chat(3, "gpt-4o-mini", "c", "2026-11-18T13:00:00Z", &team("search")),
+            chat(4, "no-such-model", "d", "2026-11-18T13:00:00Z", &team("search")),
+        ],
+    )
+    .await;
+    let (server, folder) = server.into_parts();
+    server.stop().await.unwrap();
+    let data = data_of(&folder);
+    let data = data.to_str().unwrap();
+    let rows = |arguments: &[&str]| -> Vec<Value> {
+        let all = [&["prices", "what-if", "--data", data, "--format", "json"], arguments].concat();
+        serde_json::from_str(&run_ok(folder.path(), &all)).unwrap()
+    };
+    let by_model = rows(&["--model", "gpt-4o=gpt-4o-mini", "--by", "model"]);
+    let told = |row: &Value| ["old", "new", "difference"].map(|column| row[column].as_str().unwrap().to_owned());
+    assert_eq!(told(&by_model[0]), ["6", "0.36", "-5.64"], "{by_model:?}");
+    assert_eq!(told(&by_model[1]), ["0.18", "0.18", "0"], "{by_model:?}");
+    assert_eq!(by_model[2]["not_comparable"], 1, "{by_model:?}");
+    let all = rows(&[
+        "--model",
+        "gpt-4o*",
+        "--processing",
+        "batch",
+        "--since",
+        "2026-11-18T12:30:00Z",
+    ]);
+    assert_eq!(all[0]["repriced"], 2, "{all:?}");
+    assert_eq!(all[0]["old"], "3.18", "{all:?}");
+
+    std::fs::write(folder.path().join("acme.csv"), CONTRACT).unwrap();
+    run_ok(folder.path(), &["prices", "import", "acme.csv", "--data", data]);
+    let book = rows(&["--book", "v1", "--by", "model"]);
+    assert_eq!(told(&book[0]), ["6", "5", "-1"], "{book:?}");
+    let nothing = run(folder.path(), &["prices", "what-if", "--data", data]);
+    assert_eq!(nothing.status.code(), Some(2));
+    // Nothing was charged anew.
+    let sum = run_ok(
+        folder.path(),
+        &[
+            "sql",
+            "--data",
+            data,
+            "--format",
+            "json",
+            "SELECT SUM(effective_cost) AS cost, COUNT(*) AS n FROM ledger",
+        ],
+    );
+    let sum: Vec<serde_json::Map<String, Value>> = serde_json::from_str(&sum).unwrap();
+    assert_eq!(decimal(&sum[0], "cost").as_deref(), Some("6.18"));
+}
+
+#[test]
+fn check_compares_the_book_in_use_with_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ledger/tests-data/vectors.json");
+    let file = file.to_str().unwrap();
+    let agreed = run_ok(folder.path(), &["prices", "check", file]);
+    assert!(
+        agreed.contains("269 of 269 vectors agree with genai-prices-"),
+        "{agreed}"
+    );
+    std::fs::write(
+        folder.path().join("list.csv"),
+        "provider,model,input,output\nopenai,gpt-4o,2,8\n",
+    )
+    .unwrap();
+    run_ok(folder.path(), &["prices", "import", "list.csv", "--as", "list"]);
+    let differing = run(folder.path(), &["prices", "check", file]);
+    let told = String::from_utf8_lossy(&differing.stdout);
+    assert_eq!(differing.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("openai/gpt-4o/base_small: ") && told.contains("list:openai/gpt-4o"),
+        "{told}"
+    );
+    let diff = run_ok(folder.path(), &["prices", "diff", "v0", "v1"]);
+    assert!(
+        diff.contains("~ list openai/gpt-4o") && diff.contains("0 added, 0 removed, 1 changed"),
+        "{diff}"
+    );
+    let broken = run(folder.path(), &["prices", "import", "list.csv", "--as", "tools"]);
+    let told = String::from_utf8_lossy(&broken.stderr);
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(told.contains("list.csv:2: "), "{told}");
 }

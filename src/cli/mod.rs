@@ -15,8 +15,8 @@ pub use admin::{
 pub use ask::{CostsArgs, ExplainArgs, McpArgs, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
 pub use emitters::{CaptureArgs, CheckArgs, DialectsCommand};
 pub use prices::{
-    FileLayer, FileFormat, PricesCheckArgs, PricesCommand, PricesDiffArgs, PricesImportArgs, PricesListArgs, PricesShowArgs,
-    PricesUseArgs, PricesVersionsArgs, WhatIfArgs,
+    PricesCheckArgs, PricesCommand, PricesDiffArgs, PricesImportArgs, PricesListArgs, PricesShowArgs, PricesUseArgs,
+    PricesVersionsArgs, WhatIfArgs,
 };
 pub use run::{DemoArgs, ServeArgs};
 

@@ -246,7 +246,8 @@ pub struct PricesDiffArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PricesUseArgs {
     /// Version: its id, or v and its number
-    pub version: String,
+    #[arg(value_name = "VERSION")]
+    pub id: String,
     /// Data folder [env: SPANLEDGER_DATA] [default: ./spanledger-data]
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,

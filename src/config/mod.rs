@@ -469,12 +469,6 @@ impl Config {
         problems
     }
 
-    /// The order of costs as the file states it.
-    fn cost_order(names: &[String]) -> anyhow::Result<CostOrder> {
-        let order = names.join(",").parse();
-        order.map_err(|error| fail(Kind::Invalid, format!("cost.source: {error}")))
-    }
-
     /// The settings, where all of them can be used.
     ///
     /// # Errors
@@ -525,6 +519,12 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<FileConfig> {
             ),
         )
     })
+}
+
+/// The order of costs as the file states it.
+fn cost_order(names: &[String]) -> anyhow::Result<CostOrder> {
+    let order = names.join(",").parse();
+    order.map_err(|error| fail(Kind::Invalid, format!("cost.source: {error}")))
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ pub fn diff(args: &PricesDiffArgs, config: &Config) -> anyhow::Result<Outcome> {
 /// `prices use`.
 pub fn use_version(args: &PricesUseArgs, config: &Config) -> anyhow::Result<Outcome> {
     let old = book(config);
-    let version = store(config).use_version(&args.version)?;
+    let version = store(config).use_version(&args.id)?;
     let mut text = String::new();
     if let Ok(old) = old {
         text = DiffReport::between(&old, &*book(config)?).to_text(ENTRIES_MAX);

@@ -150,7 +150,8 @@ async fn every_synthetic_fixture_comes_to_what_its_documentation_says() {
     check(&fixtures, Delivery::TwiceOver).await;
 }
 
-/// Promise 2: the money on the lines is the money on the calls, and their tokens are the calls' tokens.
+/// The money on the lines is the money on the calls, and their tokens are the calls' tokens, call by call: who
+/// caused a cost divides it and never changes it.
 async fn the_ledger_adds_up_to_the_calls(server: &TestServer, context: &str) {
     let calls = server.sql_row("SELECT SUM(own_cost) AS cost FROM calls").await.unwrap();
     let lines = server
@@ -158,6 +159,46 @@ async fn the_ledger_adds_up_to_the_calls(server: &TestServer, context: &str) {
         .await
         .unwrap();
     assert_eq!(decimal(&calls, "cost"), decimal(&lines, "cost"), "{context}");
+    let differing = server
+        .sql_row(
+            "SELECT COUNT(*) AS n FROM calls JOIN (
+               SELECT call_id, SUM(effective_cost) AS cost, SUM(tokens) AS tokens FROM ledger GROUP BY call_id
+             ) AS charged USING (call_id)
+             WHERE COALESCE(cost, 0) <> COALESCE(own_cost, 0)
+                OR tokens <> COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)",
+        )
+        .await
+        .unwrap();
+    assert_eq!(int(&differing, "n"), 0, "{context}");
+}
+
+#[tokio::test]
+async fn a_tool_costs_what_its_results_and_calls_put_into_the_context() {
+    let server = TestServer::start().await;
+    server
+        .post_all(&Capture::load("claude-code").unwrap().bodies)
+        .await
+        .unwrap();
+    server.settled().await.unwrap();
+    let of = |clause: &'static str| {
+        let server = &server;
+        async move {
+            let query = format!(
+                "SELECT COALESCE(SUM(tokens), 0) AS tokens, SUM(effective_cost) AS cost FROM ledger WHERE {clause}"
+            );
+            server.sql_row(&query).await.unwrap()
+        }
+    };
+    let forecast = of("server = 'weather' AND tool = 'get_forecast' AND cause = 'result'").await;
+    assert!(
+        int(&forecast, "tokens") > 0 && decimal(&forecast, "cost").is_some(),
+        "{forecast}"
+    );
+    let written = of("server = 'weather' AND cause = 'call' AND NOT history").await;
+    assert!(int(&written, "tokens") > 0, "{written:?}");
+    // The mock's conversation reads everything again from its cache.
+    let carried = of("cause = 'result' AND touch = 'carry' AND bucket = 'cache_read'").await;
+    assert!(int(&carried, "tokens") >= 0, "{carried:?}");
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ use super::{Group, Repeat};
 /// counted from its own first value.
 const START_SLACK_NS: i64 = 10_000_000_000;
 
-type Cell<'o> = (Option<&'o str>, Option<&'o str>, Option<String>);
+/// Service, session, sort of call and model.
+type Cell<'o> = (Option<&'o str>, Option<&'o str>, CallKind, Option<String>);
 
 /// What is known of the points of a cell.
 #[derive(Debug, Default)]
@@ -67,13 +68,10 @@ pub(crate) fn add(index: &Index<'_>, coverage: &Coverage, groups: &mut Vec<Group
         for (rule, members) in calls {
             let (charged, repeated): (Vec<usize>, Vec<usize>) =
                 members.into_iter().partition(|point| choice.takes(index.get(*point)));
-            if charged.is_empty() {
+            let Some(first) = charged.first().copied() else {
                 continue;
-            }
-            let embeds = charged
-                .iter()
-                .all(|point| index.get(*point).kind == CallKind::Embedding);
-            let kind = if embeds { CallKind::Embedding } else { CallKind::Llm };
+            };
+            let kind = kind_of(index.get(first));
             let mut group = Group::new(kind, charged, Vec::new());
             group.own_rule = Some(rule);
             group.left_out = repeated
@@ -205,7 +203,10 @@ fn note_covered<'o>(index: &Index<'o>, groups: &mut [Group], mut covered: BTreeM
             let session = observation.dimensions.session_id.as_deref();
             for model in models(observation).into_iter().map(Some).chain([None]) {
                 for session in [session, None] {
-                    let points = covered.remove(&(service, session, model.clone())).into_iter().flatten();
+                    let points = covered
+                        .remove(&(service, session, group.kind, model.clone()))
+                        .into_iter()
+                        .flatten();
                     left_out.extend(points.map(|position| Repeat {
                         position,
                         rule: Rule::CounterCovered,
@@ -221,6 +222,20 @@ fn cell_of(observation: &Observation) -> Cell<'_> {
     (
         observation.dimensions.service.as_deref(),
         observation.dimensions.session_id.as_deref(),
+        kind_of(observation),
         models(observation).into_iter().next(),
     )
+}
+
+/// One metric tells the tokens of several sorts of calls, by an attribute of its points.
+fn kind_of(point: &Observation) -> CallKind {
+    let embeds = point
+        .operation
+        .as_deref()
+        .is_some_and(|operation| operation.starts_with("embed"));
+    if embeds || point.kind == CallKind::Embedding {
+        CallKind::Embedding
+    } else {
+        CallKind::Llm
+    }
 }

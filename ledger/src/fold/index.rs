@@ -189,11 +189,10 @@ fn may_contain(outer: &Observation, inner: &Observation) -> bool {
         CallKind::Agent => true,
         kind if kind.uses_a_model() => inner.kind == kind,
         kind if inner.kind != kind || inner.span_kind.is_none() => false,
-        // What a server does to answer is done in its own process: a gateway that calls on.
+        // What a gateway does to answer is done in its own process, or by the server it called.
         _ if outer.span_kind == Some(SPAN_KIND_SERVER) => {
-            inner.span_kind != Some(SPAN_KIND_SERVER)
-                && inner.dimensions.service == outer.dimensions.service
-                && names_agree(name_of(outer), name_of(inner))
+            let is_its_own = inner.dimensions.service == outer.dimensions.service;
+            (is_its_own || inner.span_kind == Some(SPAN_KIND_SERVER)) && names_agree(name_of(outer), name_of(inner))
         }
         _ => true,
     }

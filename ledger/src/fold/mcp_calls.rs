@@ -341,11 +341,14 @@ impl Ends {
         let is_called = members
             .iter()
             .any(|hop| !answers(*hop) && asks(*hop) && !is_below(*hop, server));
-        // Of a gateway: a client's span that no server's hop is below.
+        // Of a gateway: its client's span, else any of its own, that no server's hop is below.
+        let calls_on = |hop: usize| {
+            let observation = index.get(hop);
+            observation.span_kind == Some(SPAN_KIND_CLIENT) || observation.hop == Some(Hop::Gateway)
+        };
         let last_client = callers
             .take_while(|_| members.len() <= HOPS_MAX)
-            .filter(|hop| index.get(*hop).span_kind == Some(SPAN_KIND_CLIENT))
-            .filter(|hop| *hop == server || is_below(*hop, server))
+            .filter(|hop| calls_on(*hop) && (*hop == server || is_below(*hop, server)))
             .filter(|hop| !members.iter().any(|other| answers(*other) && is_below(*other, *hop)))
             .min_by_key(|hop| length(*hop));
         Self {
@@ -385,7 +388,7 @@ pub fn is_server_call(observation: &Observation) -> bool {
 #[must_use]
 pub fn is_caller(observation: &Observation) -> bool {
     observation.kind.is_mcp()
-        && !is_server_side(observation)
+        && (!is_server_side(observation) || observation.hop == Some(Hop::Gateway))
         && observation.role == Role::Leaf
         && (observation.duration_ns.is_some() || observation.source == Source::Log)
         && is_request(observation)

@@ -8,7 +8,7 @@ use spanledger_ingest::dialects::Registry;
 use spanledger_ingest::normalise::{Context, normalise};
 use spanledger_ingest::{Encoding, Limits, Signal, decode};
 use spanledger_lake::tables::{Table, observations};
-use spanledger_model::{Call, CallKind, FemtoUsd, Observation, Status, TenantId, Usage};
+use spanledger_model::{Call, CallKind, FemtoUsd, Observation, Source, Status, TenantId, Usage};
 
 use super::{fold, shuffled, summary};
 
@@ -256,6 +256,63 @@ fn all_captures_together_give_the_sum() {
         .map(|call| format!("{} {call}", if apart.contains(call) { "apart" } else { "joined" }))
         .collect();
     assert_eq!(sums(&together), sums(&calls), "{}", differences.join("\n"));
+}
+
+/// What exceeds the sums of a whole capture in those of a part of it.
+fn excess(part: &Sums, whole: &Sums) -> Vec<String> {
+    [
+        ("llm", part.llm, whole.llm),
+        ("input", part.input, whole.input),
+        // Two instrumentations of one call may differ by a token, and the one left be the larger.
+        ("output", part.output, whole.output + 1),
+        ("cache_read", part.cache_read, whole.cache_read),
+        ("cache_write", part.cache_write, whole.cache_write),
+        ("mcp_tools", part.mcp_tools, whole.mcp_tools),
+        ("prompts", part.prompts, whole.prompts),
+        ("resources", part.resources, whole.resources),
+    ]
+    .into_iter()
+    .filter(|(_, part, whole)| part > whole)
+    .map(|(what, part, whole)| format!("{what} {part} of {whole}"))
+    .collect()
+}
+
+#[test]
+fn whatever_signals_and_records_are_missing_nothing_is_counted_twice() {
+    let mut wrong = Vec::new();
+    // Of the synthetic ones a part may be more: a gateway's counters without its spans, beside a client's calls.
+    for name in names(&["captures"]) {
+        let observations = capture(&name);
+        let whole = sums(&fold(&observations).calls);
+        let mut check = |what: &str, keep: &dyn Fn(usize, &Observation) -> bool| {
+            let part: Vec<Observation> = observations
+                .iter()
+                .enumerate()
+                .filter(|(position, observation)| keep(*position, observation))
+                .map(|(_, observation)| observation.clone())
+                .collect();
+            let excess = excess(&sums(&fold(&part).calls), &whole);
+            if !excess.is_empty() {
+                wrong.push(format!("{name}, {what}: {}", excess.join(", ")));
+            }
+        };
+        for source in [Source::Span, Source::Log, Source::Metric] {
+            check(&format!("{source:?} alone"), &|_, observation| {
+                observation.source == source
+            });
+            check(&format!("without {source:?}"), &|_, observation| {
+                observation.source != source
+            });
+        }
+        for seed in 1..40_u64 {
+            let kept_of_8 = seed % 7 + 1;
+            check(&format!("{kept_of_8} of 8 records, seed {seed}"), &|position, _| {
+                let hash = (position as u64 + 1).wrapping_mul(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+                (hash >> 40) % 8 < kept_of_8
+            });
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

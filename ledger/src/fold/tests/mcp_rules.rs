@@ -397,3 +397,26 @@ fn a_host_that_hides_the_tools_name_is_joined_by_time_and_outcome() {
             .all(|call| call.mcp.server.as_deref() == Some("weather") && call.hops == 2)
     );
 }
+
+#[test]
+fn a_gateway_without_client_spans_joins_host_and_server_all_the_same() {
+    let mut gateway = server(11, Some(90), "weather-get_forecast", 10, 200);
+    gateway.hop = Some(Hop::Gateway);
+    let calls = calls_of(&[
+        caller(1, "gw_weather-get_forecast", 0, 300),
+        gateway,
+        server(21, None, "get_forecast", 40, 100),
+    ]);
+    assert_eq!((calls.len(), calls[0].hops), (1, 3));
+}
+
+#[test]
+fn a_server_below_a_gateway_whose_client_span_was_lost_is_a_hop_of_the_call() {
+    let mut gateway = server(11, None, "weather_get_forecast", 0, 200);
+    gateway.dimensions.service = Some("gateway".into());
+    let mut served = server(12, Some(99), "get_forecast", 20, 100);
+    served.trace_id = gateway.trace_id;
+    served.dimensions.service = Some("weather".into());
+    let calls = calls_of(&[gateway, served]);
+    assert_eq!((calls.len(), calls[0].hops), (1, 2));
+}

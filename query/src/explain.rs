@@ -60,12 +60,17 @@ impl Engine {
     /// [`NotFound`](ErrorKind::NotFound) where nothing has it, saying what was looked for; and those of
     /// [`Engine::sql`].
     pub async fn explain(&self, principal: &Principal, id: &str) -> Result<Explanation> {
+        self.explain_within(principal, id, EXPLAIN_OBSERVATIONS_MAX).await
+    }
+
+    /// [`Self::explain`], reading at most about so many observations.
+    pub(crate) async fn explain_within(&self, principal: &Principal, id: &str, max: usize) -> Result<Explanation> {
         let session = self.session(principal);
         let id = id.trim().to_ascii_lowercase();
         let mut call_ids = find(&session, &id).await?;
         let truncated = call_ids.len() > EXPLAIN_CALLS_MAX;
         call_ids.truncate(EXPLAIN_CALLS_MAX);
-        tell(&session, &call_ids, truncated).await
+        tell(&session, &call_ids, truncated, max).await
     }
 }
 
@@ -180,10 +185,10 @@ async fn of_trace(session: &Session, id: &str) -> Result<Vec<String>> {
 }
 
 /// Folds the component of these calls again and tells how each came about.
-async fn tell(session: &Session, call_ids: &[String], truncated: bool) -> Result<Explanation> {
+async fn tell(session: &Session, call_ids: &[String], truncated: bool, max: usize) -> Result<Explanation> {
     let (stored, days) = stored(session, call_ids).await?;
     let seeds: BTreeSet<&String> = stored.values().flat_map(|call| &call.observation_ids).collect();
-    let (observations, narrowed) = load(session, &seeds, days).await?;
+    let (observations, narrowed) = load(session, &seeds, days, max).await?;
     let mut calls = Vec::with_capacity(call_ids.len());
     let mut told: HashSet<CallId> = HashSet::new();
     let context = Context::of(&observations);
@@ -264,6 +269,7 @@ async fn load(
     session: &Session,
     seeds: &BTreeSet<&String>,
     (first, last): (String, String),
+    max: usize,
 ) -> Result<(Vec<Observation>, bool)> {
     let days = format!("day BETWEEN DATE '{first}' AND DATE '{last}'");
     let count = session
@@ -273,7 +279,7 @@ async fn load(
         )
         .await?;
     let n_rows = rows(&count).next().map_or(0, |row| row.count("n"));
-    if usize::try_from(n_rows).is_ok_and(|n_rows| n_rows <= EXPLAIN_OBSERVATIONS_MAX) {
+    if usize::try_from(n_rows).is_ok_and(|n_rows| n_rows <= max) {
         return Ok((observations(session, &days).await?, false));
     }
     let mut known: HashMap<ObservationId, Observation> = HashMap::new();

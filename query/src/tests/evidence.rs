@@ -139,6 +139,16 @@ async fn a_call_is_explained_by_its_id_its_beginning_a_span_and_its_trace() {
 }
 
 #[tokio::test]
+async fn in_a_large_lake_a_call_is_explained_from_what_shares_an_id_with_it() {
+    let (fixture, id) = folded().await;
+    let principal = Principal::local();
+    let whole = fixture.engine.explain(&principal, &id).await.unwrap();
+    let narrowed = fixture.engine.explain_within(&principal, &id, 1).await.unwrap();
+    assert!(narrowed.narrowed && !whole.narrowed);
+    assert_eq!(narrowed.calls, whole.calls);
+}
+
+#[tokio::test]
 async fn an_id_that_nothing_has_is_a_clear_error() {
     let (fixture, _) = folded().await;
     for (id, kind, part) in [

@@ -311,8 +311,7 @@ impl PriceBook {
             (None, Some(name)) => Some(providers::identity_of(&self.providers, name)),
             (None, None) => None,
         };
-        let model = list.as_ref().map(|list| list.model);
-        let found = contract::agreed(&self.contracts, query, context, provider.as_deref(), model);
+        let found = contract::agreed(&self.contracts, query, context, provider.as_deref(), list.as_ref());
         let list = list.filter(|list| list.record.is_some() || !list.variants.is_empty());
         let base = match (list, found.price) {
             (Some(list), _) => list,

@@ -4,13 +4,19 @@
 //! provider before none, more context before less, then the later `valid_from`, then the later line. The
 //! price and the discount are chosen apart: a price replaces the list price of the units it names, a
 //! discount is off the list price of all others. Discounts do not add up.
+//!
+//! A price that says nothing about processing or service tier is one of the standard service: where the list
+//! has another price for the call's (half of it for a batch), it does not hold. A discount holds for all.
 
-use super::catalogue::Rates;
+use super::catalogue::{Rates, Variant};
 use super::matching::{MatchRule, lowercase};
 use super::providers;
 use super::stated::{Source, StatedPrice};
 use super::validity::Validity;
-use super::{PriceQuery, Provider, is_in_context};
+use super::{PriceQuery, Provider, ResolvedPrice, is_in_context};
+
+/// Context that tells one service of a model from another.
+const SERVICE: [&str; 2] = ["processing", "service_tier"];
 
 /// One line of a contract.
 #[derive(Debug, Clone)]
@@ -88,6 +94,14 @@ impl ContractEntry {
                 .all(|(key, value)| is_in_context(query, context, key, value))
     }
 
+    /// True where it names what makes these prices other than the standard one.
+    fn names_service(&self, variants: &[&Variant]) -> bool {
+        let named = |key: &str| self.context.iter().any(|(name, _)| name == key);
+        let keys = variants.iter().flat_map(|variant| variant.context.iter());
+        keys.filter(|(key, _)| SERVICE.contains(&key.as_str()))
+            .all(|(key, _)| named(key))
+    }
+
     fn specificity(&self) -> (bool, bool, usize, i64) {
         let is_exact = matches!(self.rule, MatchRule::Equals(_));
         let from_ns = self.validity.from_ns.unwrap_or(i64::MIN);
@@ -109,8 +123,9 @@ pub(super) fn agreed<'a>(
     query: &PriceQuery<'_>,
     context: &[(&str, &str)],
     provider: Option<&str>,
-    model_id: Option<&str>,
+    list: Option<&ResolvedPrice<'_>>,
 ) -> Agreed<'a> {
+    let model_id = list.map(|list| list.model);
     let (sent, id) = (lowercase(query.model.trim()), model_id.map(lowercase));
     let called = Called {
         provider,
@@ -121,7 +136,8 @@ pub(super) fn agreed<'a>(
         than.is_none_or(|than| entry.specificity() >= than.specificity())
     };
     for entry in entries.iter().filter(|entry| entry.holds(query, context, &called)) {
-        if !entry.rates.priced().is_empty() && is_better(entry, agreed.price) {
+        let is_of_service = || list.is_none_or(|list| entry.names_service(&list.variants));
+        if !entry.rates.priced().is_empty() && is_better(entry, agreed.price) && is_of_service() {
             agreed.price = Some(entry);
         }
         if entry.discount_ppm.is_some() && is_better(entry, agreed.discount) {

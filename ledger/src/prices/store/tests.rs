@@ -71,6 +71,8 @@ fn a_contract_holds_from_its_first_to_its_last_instant() {
         openai,gpt-4o*,,,10,2026-11-01,,,16:00:00Z,20:00:00Z,,\n\
         openai,gpt-4o,,,50,,,,,,batch,\n\
         aws,*claude*,1,5,,,,,,,,eu\n\
+        openai,gpt-4o-mini,0.1,0.4,,,,,,,,\n\
+        openai,gpt-4.1,1.5,4,,,,,,,batch,\n\
         selfhosted,acme-*,0.1,0.2,,,,,,,,\n";
     let report = import(&store, "acme.csv", text);
     assert_eq!(report.version.as_deref().map(|id| &id[..3]), Some("v1-"));
@@ -129,6 +131,20 @@ fn a_contract_holds_from_its_first_to_its_last_instant() {
         "2026-11-02",
     );
     assert!(book.resolve_contracted(&us, &[]).is_none());
+    let in_batch = |model| PriceQuery {
+        processing: Some("batch"),
+        ..query("openai", model, "2026-11-02")
+    };
+    // A standard price agreed is none of batch, which has a price of its own; one for batch is none of standard.
+    check(
+        &book,
+        &query("openai", "gpt-4o-mini", "2026-11-02"),
+        "0.15 0.6",
+        "0.1 0.4",
+    );
+    check(&book, &in_batch("gpt-4o-mini"), "0.075 0.3", "-");
+    check(&book, &query("openai", "gpt-4.1", "2026-11-02"), "2 8", "-");
+    check(&book, &in_batch("gpt-4.1"), "1 4", "1.5 4");
     check(&book, &query("SelfHosted", "acme-7b", "2026-11-02"), "-", "0.1 0.2");
     check(&book, &query("openai", "acme-7b", "2026-11-02"), "-", "-");
     let price = book

@@ -192,13 +192,12 @@ async fn a_tool_costs_what_its_results_and_calls_put_into_the_context() {
     let forecast = of("server = 'weather' AND tool = 'get_forecast' AND cause = 'result'").await;
     assert!(
         int(&forecast, "tokens") > 0 && decimal(&forecast, "cost").is_some(),
-        "{forecast}"
+        "{forecast:?}"
     );
     let written = of("server = 'weather' AND cause = 'call' AND NOT history").await;
     assert!(int(&written, "tokens") > 0, "{written:?}");
-    // The mock's conversation reads everything again from its cache.
-    let carried = of("cause = 'result' AND touch = 'carry' AND bucket = 'cache_read'").await;
-    assert!(int(&carried, "tokens") >= 0, "{carried:?}");
+    let carried = of("cause = 'result' AND touch = 'carry'").await;
+    assert!(int(&carried, "tokens") > 0, "{carried:?}");
 }
 
 #[tokio::test]

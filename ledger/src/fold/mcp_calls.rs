@@ -213,6 +213,9 @@ fn says_twice(index: &Index<'_>, joins: &mut Joins, a: usize, b: usize) -> bool 
         let observation = index.get(position);
         (observation.source == Source::Log).then_some((observation.scope.as_deref(), observation.name.as_str()))
     };
+    if joins.members_of(a).len().max(joins.members_of(b).len()) > HOPS_MAX {
+        return true;
+    }
     let first: Vec<_> = joins.members_of(a).iter().map(|member| slot(*member)).collect();
     joins.members_of(b).iter().any(|member| first.contains(&slot(*member)))
 }
@@ -409,8 +412,8 @@ pub fn may_be_one_call(caller: &Observation, server: &Observation) -> bool {
     };
     caller.kind == server.kind
         && method_agrees
-        && names_agree(name_of(caller), name_of(server))
         && contains(times(caller), times(server))
+        && names_agree(name_of(caller), name_of(server))
 }
 
 /// True where a caller's time, as start and end in nanoseconds, is that of a server's call: around it, or for

@@ -4,6 +4,8 @@
 //! wins. A dimension that no record of the call gives is inherited: from the spans above it, then from its
 //! trace where the whole trace agrees on one value.
 
+use std::collections::HashSet;
+
 use spanledger_model::call::{Dimensions, McpFields, ModelFields, Sizes};
 use spanledger_model::ids::hash_parts;
 use spanledger_model::{Call, CallId, CallKind, FemtoUsd, Hop, Observation, Role, Source, Status, Usage};
@@ -139,9 +141,10 @@ fn call_id(group: &Group, outer: &Observation) -> CallId {
 /// The worst of the chain: a gateway often calls a failed result fine. An attempt that was retried is no
 /// failure of the call.
 fn status(index: &Index<'_>, group: &Group, ranked: &[usize]) -> Status {
+    let failed = group.failed_attempts();
     ranked
         .iter()
-        .filter(|member| !group.is_failed_attempt(**member))
+        .filter(|member| !failed.contains(*member))
         .map(|member| index.get(*member).status)
         .max()
         .unwrap_or_default()
@@ -154,20 +157,21 @@ fn is_gateway(record: &Observation) -> bool {
 /// The members of a group, the one that stands for the call first: for a model call the host's span with the
 /// most detailed counts, for an MCP call the outermost hop, which is whose time its caller waited.
 pub(crate) fn ranked(index: &Index<'_>, group: &Group) -> Vec<usize> {
+    let failed = group.failed_attempts();
     let mut members: Vec<_> = group
         .members
         .iter()
-        .map(|member| (rank(index, group, *member), *member))
+        .map(|member| (rank(index, group, &failed, *member), *member))
         .collect();
     members.sort();
     members.into_iter().map(|(_, member)| member).collect()
 }
 
 /// Ranks a member: what stands for the call has the lowest.
-fn rank(index: &Index<'_>, group: &Group, member: usize) -> impl Ord + use<> {
+fn rank(index: &Index<'_>, group: &Group, failed: &HashSet<usize>, member: usize) -> impl Ord + use<> {
     let record = index.get(member);
     let uses_a_model = group.kind.uses_a_model();
-    let is_aside = record.role == Role::Correction || group.is_failed_attempt(member);
+    let is_aside = record.role == Role::Correction || failed.contains(&member);
     let is_further = uses_a_model && is_gateway(record);
     let depth = if uses_a_model || group.members.len() > RANKED_MAX {
         0

@@ -35,6 +35,8 @@ pub mod names;
 mod rollups;
 pub mod rules;
 
+use std::collections::HashSet;
+
 use spanledger_model::{Call, CallKind, Observation};
 
 pub use context::Context;
@@ -89,13 +91,10 @@ impl Group {
         }
     }
 
-    /// True for an attempt that failed before the call succeeded.
-    pub(crate) fn is_failed_attempt(&self, member: usize) -> bool {
-        let attempts = |edge: &&Edge| edge.2 == Rule::FailedAttempt;
-        self.edges
-            .iter()
-            .filter(attempts)
-            .any(|(_, attempt, _)| *attempt == member)
+    /// The members that are attempts which failed before the call succeeded.
+    pub(crate) fn failed_attempts(&self) -> HashSet<usize> {
+        let attempts = self.edges.iter().filter(|(_, _, rule)| *rule == Rule::FailedAttempt);
+        attempts.map(|(_, attempt, _)| *attempt).collect()
     }
 }
 

@@ -20,6 +20,9 @@ use super::{Group, Repeat};
 /// Records of like counts that one record is compared with, nearest in time first.
 const NEIGHBOURS_MAX: usize = 32;
 
+/// Records of a call beyond which no more are looked for; more are hostile.
+const RECORDS_MAX: usize = 64;
+
 /// Groups the model calls of a component.
 pub(crate) fn group(index: &Index<'_>, inheritance: &Inheritance<'_>) -> Vec<Group> {
     let leaves: Vec<usize> = index.all().filter(|leaf| is_leaf(index.get(*leaf))).collect();
@@ -192,6 +195,9 @@ fn says_twice(index: &Index<'_>, joins: &mut Joins, a: usize, b: usize) -> bool 
         let name = is_event(observation).then_some(observation.name.as_str());
         (observation.source, observation.scope.as_deref(), name)
     };
+    if joins.members_of(a).len().max(joins.members_of(b).len()) > RECORDS_MAX {
+        return true;
+    }
     let first: Vec<_> = joins.members_of(a).iter().map(|member| slot(*member)).collect();
     joins.members_of(b).iter().any(|member| first.contains(&slot(*member)))
 }

@@ -104,6 +104,28 @@ fn a_long_session_folds_to_one_call_an_operation() {
     );
 }
 
+#[test]
+fn a_flood_of_records_of_one_call_folds_in_bounds() {
+    // All name one span and one answer, all of equal counts: each rule sees all of them.
+    let flood: Vec<Observation> = (0..3_000usize)
+        .map(|n| {
+            let mut record = event(0, "s", used(100, 20));
+            record.observation_id.0[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            record.name = format!("event {n}");
+            record.trace_id = Some(TraceId([7; 16]));
+            record.span_id = Some(SpanId([1; 8]));
+            record.model.response_id = (n % 2 == 0).then(|| "r".into());
+            record.mcp.tool = Some("search".into());
+            if n % 3 == 0 {
+                record.kind = CallKind::Tool;
+                record.tool_call_id = Some("c".into());
+            }
+            record
+        })
+        .collect();
+    assert!(!fold(&flood).calls.is_empty());
+}
+
 /// Not part of the suite: prints what a fold of a component of 20,000 observations takes.
 /// `cargo test --release -p spanledger-ledger -- --ignored --nocapture fold_of_20_000`
 #[test]

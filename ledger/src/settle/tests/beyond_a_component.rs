@@ -205,3 +205,55 @@ async fn a_name_learnt_later_resolves_the_hashed_calls_that_were_settled_before(
         ]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_beyond_a_component_is_loaded_again_with_its_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let options = SettleOptions {
+        observations_max: 1,
+        ..SettleOptions::default()
+    };
+    let settler = Settler::spawn(
+        lake.clone(),
+        PriceBook::embedded().unwrap(),
+        Arc::new(SystemClock),
+        options,
+    );
+    // Long before the days that stay in memory.
+    let old = |mut observation: Observation| {
+        observation.start_ns -= 5 * 365 * 86_400_000_000_000;
+        observation
+    };
+    let hash = |name: &str| hex::encode(Sha256::digest(name.as_bytes()));
+    let hashed = old(tool_call(1, 1, Some(&hash("weather")), &hash("get_forecast"), 1));
+    let mut clear = old(tool_call(2, 2, Some("weather"), "get_forecast", 1));
+    clear.start_ns += 60_000_000_000;
+    let span = old(named(in_trace(model_call(3, 1_000, 0), 3), "app"));
+    let mut counter = span.clone();
+    counter.observation_id = ObservationId([4; 16]);
+    counter.source = Source::Metric;
+    counter.role = Role::CounterDelta;
+    (counter.trace_id, counter.span_id, counter.span_kind) = (None, None, None);
+    counter.model.response_id = None;
+    append(&lake, &[hashed.clone(), clear, span, counter.clone()]).await;
+    let (before, _) = settle(&lake, &settler).await;
+    assert_eq!(before.len(), 3);
+    // Late records for the two that depend on others, once the day is out of memory.
+    let mut log = hashed;
+    log.observation_id = ObservationId([5; 16]);
+    log.source = Source::Log;
+    log.span_kind = None;
+    log.role = Role::Detail;
+    counter.observation_id = ObservationId([6; 16]);
+    counter.start_ns += 1_000_000_000;
+    append(&lake, &[log, counter]).await;
+    let (after, lines) = settle(&lake, &settler).await;
+    assert_eq!(after.len(), 3);
+    assert!(
+        after
+            .iter()
+            .all(|call| call.mcp.tool.as_deref() != Some(&hash("get_forecast")))
+    );
+    assert_eq!(tokens(&lines), 1_000);
+}

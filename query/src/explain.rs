@@ -484,7 +484,9 @@ fn tree<'m>(members: &'m [Member], by_id: &HashMap<ObservationId, &Observation>)
                 && record(*other).is_some_and(|other| other.trace_id == own.trace_id && other.span_id == Some(parent))
         })
     };
-    let around = |position: usize| container(&times, position).filter(|other| is_span(sorted[*other]));
+    // Spans stand first: a log of the same call contains nothing.
+    let n_spans = sorted.iter().filter(|member| is_span(member)).count();
+    let around = |position: usize| container(&times[..n_spans], times[position], position);
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); sorted.len()];
     let mut roots = Vec::new();
     for position in 0..sorted.len() {
@@ -509,10 +511,10 @@ fn tree<'m>(members: &'m [Member], by_id: &HashMap<ObservationId, &Observation>)
     read
 }
 
-/// The shortest other (start, duration) that contains this one; of equal ones the earlier contains the later.
-fn container(spans: &[(i64, i64)], position: usize) -> Option<usize> {
+/// The shortest of some (start, duration) that contains the one at `position`, which may lie behind them; of
+/// equal ones the earlier contains the later.
+fn container(spans: &[(i64, i64)], inner: (i64, i64), position: usize) -> Option<usize> {
     let end = |(start, duration): (i64, i64)| start.saturating_add(duration);
-    let inner = *spans.get(position)?;
     let contains = |other: usize, outer: (i64, i64)| {
         outer.0 <= inner.0 && end(inner) <= end(outer) && (outer.1 > inner.1 || (outer == inner && other < position))
     };

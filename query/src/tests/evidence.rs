@@ -8,7 +8,7 @@ use spanledger_lake::Table;
 use spanledger_lake::tables::{calls, observations};
 use spanledger_ledger::fold::fold;
 use spanledger_model::call::{CallKind, Status};
-use spanledger_model::{Observation, ObservationId, TraceId};
+use spanledger_model::{Observation, ObservationId, Source, TraceId};
 
 use super::{Fixture, NOW_NS, call, seen, span_id, spans};
 use crate::dialects::Dialects;
@@ -136,6 +136,40 @@ async fn a_call_is_explained_by_its_id_its_beginning_a_span_and_its_trace() {
         let same = explain(other).await.unwrap_or_else(|error| panic!("{other}: {error}"));
         assert_eq!(same.calls, whole.calls, "{other}");
     }
+}
+
+#[tokio::test]
+async fn a_record_of_another_trace_stands_below_the_span_it_ran_within_and_never_below_a_log() {
+    let fixture = Fixture::empty().await;
+    let mut records = hops();
+    let mut log = records[0].clone();
+    log.observation_id = ObservationId([4; 16]);
+    log.source = Source::Log;
+    log.span_kind = None;
+    log.span_id = None;
+    (log.start_ns, log.duration_ns) = (NOW_NS + 500, Some(8_000));
+    for record in &mut records[..2] {
+        record.tool_call_id = Some("toolu_1".into());
+    }
+    log.tool_call_id = Some("toolu_1".into());
+    records[1].parent_span_id = None;
+    records[1].trace_id = Some(TraceId([5; 16]));
+    records.truncate(2);
+    records.push(log);
+    let folded = fold(&records);
+    assert_eq!(folded.calls.len(), 1, "{:?}", folded.calls);
+    fixture
+        .append("default", vec![(Table::Observations, observations::to_batch(&records))])
+        .await;
+    fixture.commit(Table::Calls, calls::to_batch(&folded.calls)).await;
+    let id = folded.calls[0].call_id.to_string();
+    let told = fixture.engine.explain(&Principal::local(), &id).await.unwrap();
+    let told = told.calls[0]["observations"].as_array().unwrap().clone();
+    let depths: Vec<String> = told
+        .iter()
+        .map(|record| format!("{} {}", record["source"], record["depth"]))
+        .collect();
+    assert_eq!(depths, ["\"span\" 0", "\"span\" 1", "\"log\" 1"]);
 }
 
 #[tokio::test]

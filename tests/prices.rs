@@ -445,7 +445,7 @@ fn check_compares_the_book_in_use_with_vectors() {
     let told = String::from_utf8_lossy(&differing.stdout);
     assert_eq!(differing.status.code(), Some(1), "{told}");
     assert!(
-        told.contains("openai/gpt-4o/base_small: ") && told.contains("list:openai/gpt-4o"),
+        told.contains("openai/gpt-4o/one_token: 0.00001 instead of 0.0000125") && told.contains("list:openai/gpt-4o"),
         "{told}"
     );
     let diff = run_ok(folder.path(), &["prices", "diff", "v0", "v1"]);
@@ -457,4 +457,65 @@ fn check_compares_the_book_in_use_with_vectors() {
     let told = String::from_utf8_lossy(&broken.stderr);
     assert_eq!(broken.status.code(), Some(2));
     assert!(told.contains("list.csv:2: "), "{told}");
+}
+
+#[tokio::test]
+async fn list_contracted_reported_and_effective_cost_stand_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data_of(&folder);
+    let path = data.to_str().unwrap();
+    std::fs::write(folder.path().join("acme.csv"), CONTRACT).unwrap();
+    run_ok(folder.path(), &["prices", "import", "acme.csv", "--data", path]);
+    for (order, effective) in [("reported,contract,list", ["2.9", "0.18"]), ("list", ["3", "0.18"])] {
+        let env = [("SPANLEDGER_COST_SOURCE", order)];
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        copy(&data.join("prices"), &data_of(&folder).join("prices"));
+        let server = Server::start_with(BINARY, &data_of(&folder), &["serve"], &env)
+            .await
+            .unwrap();
+        let mut reported = chat(1, "gpt-4o", "a", "2026-11-18T12:00:00Z", &[]);
+        reported.attributes.push(otlp::attribute(
+            "gen_ai.cost.total_cost",
+            otlp::proto::common::v1::any_value::Value::DoubleValue(2.9),
+        ));
+        let listed = chat(2, "gpt-4o-mini", "b", "2026-11-18T12:00:00Z", &[]);
+        let request = otlp::traces(vec![text("service.name", "prices")], "prices", vec![reported, listed]);
+        server.post_all([&otlp::protobuf(&request)]).await.unwrap();
+        server.settled().await.unwrap();
+        let rows = server
+            .sql("SELECT * FROM cost_comparison ORDER BY model")
+            .await
+            .unwrap();
+        let told = |row: &serde_json::Map<String, Value>| {
+            ["list_cost", "contracted_cost", "reported_cost", "effective_cost"].map(|column| decimal(row, column))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            told(&rows[0]),
+            [some("3"), some("2.5"), some("2.9"), some(effective[0])],
+            "{order}"
+        );
+        assert_eq!(
+            told(&rows[1]),
+            [some("0.18"), some("0.18"), None, some(effective[1])],
+            "{order}"
+        );
+        server.stop().await.unwrap();
+    }
+    let refused = std::process::Command::new(BINARY)
+        .args(["config", "check"])
+        .env("SPANLEDGER_COST_SOURCE", "cheapest")
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+/// Copies the files of a folder.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::{Model, PPM, Rate, Rates, Tier, UnitPrice};
+use super::catalogue::{Model, PPM, Provider, Rate, Rates, Tier, UnitPrice};
 use super::import::{Catalogue, Place};
 use super::json::Json;
 use super::matching::{MatchRule, lowercase};
@@ -468,19 +468,13 @@ pub(super) fn apply_list(catalogue: &mut Catalogue, source: &Source) -> Read<()>
                 catalogue.providers.len() - 1
             }
         };
+        let name = stated.model.to_lowercase();
+        if !source.wins && is_priced_by_others(&catalogue.providers, index, &name, &source.name) {
+            continue;
+        }
         let Some(provider) = catalogue.providers.get_mut(index) else {
             continue;
         };
-        let name = stated.model.to_lowercase();
-        let is_ours = |model: &Model| model.stated_by.as_deref() == Some(source.name.as_str());
-        if !source.wins
-            && provider
-                .models
-                .iter()
-                .any(|model| !is_ours(model) && model.rule.matches(&name))
-        {
-            continue;
-        }
         let known = provider.models.iter().position(|model| model.id.to_lowercase() == name);
         let at = match known {
             Some(at) => at,
@@ -518,6 +512,20 @@ pub(super) fn apply_list(catalogue: &mut Catalogue, source: &Source) -> Read<()>
         }
     }
     Ok(())
+}
+
+/// True where a provider's list has the model, or that of a provider whose models it resells, from any other
+/// source than this one.
+fn is_priced_by_others(providers: &[Provider], index: usize, name: &str, source: &str) -> bool {
+    let Some(called) = providers.get(index) else {
+        return false;
+    };
+    let fallbacks = called.fallbacks.iter();
+    let fallbacks = fallbacks.filter_map(|id| providers.iter().find(|provider| provider.id == *id));
+    std::iter::once(called).chain(fallbacks).any(|provider| {
+        let mut models = provider.models.iter();
+        models.any(|model| model.stated_by.as_deref() != Some(source) && model.rule.matches(name))
+    })
 }
 
 /// True where whatever is counted in a priced unit is priced too, so that no token of it goes unpriced.

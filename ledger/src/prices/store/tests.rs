@@ -180,6 +180,7 @@ fn list_prices_stand_beside_the_catalogue() {
         "{shown}"
     );
     let litellm = r#"{"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": 9e-06, "output_cost_per_token": 9e-06},
+        "azure/gpt-4o": {"litellm_provider": "azure", "input_cost_per_token": 9e-06, "output_cost_per_token": 9e-06},
         "new": {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}}"#;
     let report = import(&store, "map.json", litellm);
     assert_eq!((report.diff.added.len(), report.diff.changed.len()), (1, 0));
@@ -331,4 +332,41 @@ fn a_catalogue_takes_the_place_of_the_one_before_and_keeps_the_contracts() {
         "2.5 10",
         "2.25 9",
     );
+}
+
+/// LiteLLM's entries as published, laid over the catalogue: every cost that both projects agree on stays what it
+/// is, digit for digit.
+#[test]
+fn litellm_entries_charge_what_litellm_charges() {
+    let rates: serde_json::Value = serde_json::from_str(include_str!("../../../tests-data/rates.json")).unwrap();
+    let mut map = serde_json::Map::new();
+    for (name, entry) in rates["l"].as_object().unwrap() {
+        let (provider, key) = name.split_once('|').unwrap();
+        let mut entry = entry.clone();
+        entry["litellm_provider"] = provider.into();
+        map.insert(key.to_owned(), entry);
+    }
+    let text = serde_json::Value::from(map).to_string();
+    let file = PriceFile {
+        path: Path::new("model_prices_and_context_window.json"),
+        text: &text,
+        format: None,
+        layer: None,
+        name: None,
+        wins: true,
+    };
+    let source = read(&file).unwrap().source.unwrap();
+    assert!(source.prices.len() > 100, "{}", source.prices.len());
+    let book = PriceBook::compose("v1-litellm", &CatalogueFiles::embedded(), &[source]).unwrap();
+    let vectors = include_str!("../../../tests-data/vectors.json");
+    let mut agreed: Vec<serde_json::Value> = serde_json::from_str(vectors).unwrap();
+    agreed.retain(|row| row["agree"] == true);
+    for row in &mut agreed {
+        row["g"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| key == "total" || key == "error");
+    }
+    let report = super::super::vectors::check(&serde_json::Value::from(agreed).to_string(), &book, false).unwrap();
+    assert_eq!((report.n_checked, report.differences.as_slice()), (227, &[][..]));
 }

@@ -109,6 +109,7 @@ fn batch(n_batch: u64, now_ns: i64) -> (WalRecord, TableRows) {
             span_kind: Some(3),
             hop: None,
             arguments_hash: None,
+            context_sizes: None,
             tool_call_id: None,
             mcp: Default::default(),
             model: Default::default(),

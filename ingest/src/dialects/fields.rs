@@ -47,7 +47,8 @@ fields! {
     ImageInput = "image_input", WebSearches = "web_searches", Cost = "cost", CostMicros = "cost_micros",
     User = "user", Team = "team", Project = "project", Environment = "environment", Agent = "agent",
     Client = "client", ApiKey = "api_key", ErrorType = "error_type", RequestBytes = "request_bytes",
-    ResponseBytes = "response_bytes", DefinitionBytes = "definition_bytes", Operation = "operation",
+    ResponseBytes = "response_bytes", DefinitionBytes = "definition_bytes", Definitions = "definitions", System = "system",
+    Operation = "operation",
     Arguments = "arguments", ResultText = "result", Frame = "frame", Success = "success",
     HttpStatus = "http_status", DurationMs = "duration_ms", JsonRpcStatus = "json_rpc_status",
 }

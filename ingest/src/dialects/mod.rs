@@ -15,12 +15,14 @@
 //! | [`compile`] | a file, checked and compiled |
 //! | [`fields`] | canonical fields and the keys that spell them |
 //! | [`expand`], [`glob`] | objects in texts; patterns |
+//! | [`catalogue`] | names and sizes of the tools and instructions sent with a call |
 //! | [`record`] | the records that are read, and the observation they start from |
 //! | [`rules`] | which rule a record matches, and what it makes of it |
 //! | [`conventions`] | the GenAI and MCP semantic conventions, three generations |
 //! | [`guess`] | records that follow no known convention |
 //! | [`names`] | providers, tool names with a host's prefix, MCP span names |
 
+pub mod catalogue;
 pub mod compile;
 pub mod conventions;
 pub mod expand;

@@ -11,6 +11,7 @@ use spanledger_model::call::{CallKind, Dimensions, McpFields, ModelFields, Sizes
 use spanledger_model::ids::hash_parts;
 use spanledger_model::{FemtoUsd, Observation, ObservationId, Role, Source, SpanId, TenantId, TraceId, Usage};
 
+use super::catalogue;
 use super::compile::Compiled;
 use super::fields::{Field, Fields};
 use super::names;
@@ -256,6 +257,7 @@ fn base(
         span_kind: None,
         hop: None,
         arguments_hash: kind.is_mcp().then(|| arguments_hash(fields)).flatten(),
+        context_sizes: catalogue::context_sizes(kind, fields),
         tool_call_id: fields.text(Field::ToolCallId),
         mcp: mcp(fields),
         model: model(fields),

@@ -71,6 +71,7 @@ pub fn to_batch(observations: &[Observation]) -> RecordBatch {
     encoder.int32("span_kind", rows.clone().map(|row| row.span_kind));
     encoder.text("hop", rows.clone().map(|row| row.hop.map(Hop::as_str)));
     encoder.text("arguments_hash", rows.clone().map(|row| row.arguments_hash.as_deref()));
+    encoder.text("context_sizes", rows.clone().map(|row| row.context_sizes.as_deref()));
     encoder.text("tool_call_id", rows.clone().map(|row| row.tool_call_id.as_deref()));
     encoder.text("server", rows.clone().map(|row| row.mcp.server.as_deref()));
     encoder.text("tool", rows.clone().map(|row| row.mcp.tool.as_deref()));
@@ -151,6 +152,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
     let span_kind = columns.int32("span_kind");
     let hop = columns.text("hop");
     let arguments_hash = columns.text("arguments_hash");
+    let context_sizes = columns.text("context_sizes");
     let tool_call_id = columns.text("tool_call_id");
     let reported_cost = columns.money("reported_cost");
     let series = columns.text("series");
@@ -214,6 +216,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
             span_kind: span_kind(row),
             hop: hop.get(row).and_then(Hop::parse),
             arguments_hash: arguments_hash.owned(row),
+            context_sizes: context_sizes.owned(row),
             tool_call_id: tool_call_id.owned(row),
             reported_cost: reported_cost(row),
             series: series.owned(row),

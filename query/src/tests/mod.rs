@@ -434,6 +434,7 @@ pub(crate) fn seen(tenant: &str, calls: &[Call]) -> Vec<Observation> {
         span_kind: Some(3),
         hop: None,
         arguments_hash: None,
+        context_sizes: None,
         tool_call_id: None,
         mcp: call.mcp.clone(),
         model: call.model.clone(),

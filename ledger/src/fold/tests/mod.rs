@@ -80,6 +80,7 @@ fn blank(id: u8, kind: CallKind) -> Observation {
         span_kind: Some(3),
         hop: None,
         arguments_hash: None,
+        context_sizes: None,
         tool_call_id: None,
         mcp: McpFields::default(),
         model: ModelFields {

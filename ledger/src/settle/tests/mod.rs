@@ -122,6 +122,7 @@ fn model_call(id: u8, input: i64, output: i64) -> Observation {
         span_kind: Some(3),
         hop: None,
         arguments_hash: None,
+        context_sizes: None,
         tool_call_id: None,
         mcp: McpFields::default(),
         model: ModelFields {

@@ -1,0 +1,201 @@
+//! What is sent with a model call before the conversation: tool definitions and instructions, by name and size.
+//!
+//! Their text is content and goes to `payloads`; the context ledger needs who they are and how large. They
+//! repeat from call to call, tens of kilobytes each time, so a text that was measured is not parsed again.
+//! The text is hostile: size, number and names are bounded, and what cannot be read is absent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use spanledger_model::CallKind;
+use spanledger_model::ids::hash_parts;
+
+use super::fields::{Field, Fields};
+use crate::value;
+
+/// Longest text that is measured, bytes: 90 definitions of a large server are about 200 kB.
+const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most tools of one call that are kept.
+const TOOLS_MAX: usize = 1_024;
+/// Longest name that is kept, bytes.
+const NAME_BYTES_MAX: usize = 256;
+/// Texts whose measure is remembered.
+const REMEMBERED_MAX: usize = 1_024;
+/// Deepest list of definitions within lists (Gemini nests one).
+const DEPTH_MAX: usize = 3;
+
+type Measures = Mutex<HashMap<[u8; 16], Option<Arc<[Tool]>>>>;
+
+/// One definition: its name, its size in bytes as JSON, and the hash of that.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+struct Tool(String, usize, String);
+
+#[derive(serde::Serialize)]
+struct ContextSizes<'s> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<i64>,
+    #[serde(skip_serializing_if = "<[Tool]>::is_empty")]
+    tools: &'s [Tool],
+}
+
+/// Sizes of what a record says was sent with its call, or listed by it, as JSON; `None` where it says nothing.
+#[must_use]
+pub fn context_sizes(kind: CallKind, fields: &Fields<'_>) -> Option<String> {
+    let (tools, system) = match kind {
+        CallKind::Llm => {
+            let tools = fields
+                .get(Field::Definitions)
+                .and_then(value::text)
+                .and_then(|text| measured(&text));
+            (tools, fields.get(Field::System).and_then(value::text_bytes))
+        }
+        CallKind::Mcp if fields.str(Field::McpMethod).is_none_or(|method| method == "tools/list") => {
+            let listed = || {
+                fields
+                    .get(Field::ResultText)
+                    .and_then(value::text)
+                    .and_then(|text| measured(&text))
+            };
+            let sized = fields.get(Field::DefinitionBytes).and_then(value::text);
+            (sized.and_then(|text| stated(&text)).or_else(listed), None)
+        }
+        _ => return None,
+    };
+    let tools = tools.as_deref().unwrap_or_default();
+    if tools.is_empty() && system.is_none() {
+        return None;
+    }
+    serde_json::to_string(&ContextSizes { system, tools }).ok()
+}
+
+/// The definitions in a text, remembered.
+fn measured(text: &str) -> Option<Arc<[Tool]>> {
+    static MEASURES: OnceLock<Measures> = OnceLock::new();
+    if text.len() > TEXT_BYTES_MAX {
+        return None;
+    }
+    let key = hash_parts(&[text.as_bytes()]);
+    let measures = MEASURES.get_or_init(Measures::default);
+    if let Some(known) = measures.lock().get(&key) {
+        return known.clone();
+    }
+    let mut tools = Vec::new();
+    if let Ok(value) = serde_json::from_str::<Value>(text) {
+        collect(&value, 0, &mut tools);
+    }
+    let measure: Option<Arc<[Tool]>> = (!tools.is_empty()).then(|| tools.into());
+    let mut measures = measures.lock();
+    if measures.len() >= REMEMBERED_MAX {
+        measures.clear();
+    }
+    measures.insert(key, measure.clone());
+    measure
+}
+
+/// `{"tool": bytes}`, as `spanledger.definition_bytes` states it.
+fn stated(text: &str) -> Option<Arc<[Tool]>> {
+    let sizes: std::collections::BTreeMap<String, usize> = serde_json::from_str(text).ok()?;
+    let tools = sizes.into_iter().take(TOOLS_MAX).filter(|(name, _)| is_name(name));
+    Some(tools.map(|(name, bytes)| Tool(name, bytes, String::new())).collect())
+}
+
+/// Definitions in the shapes that are sent: a list of them, each with a name or a `function` that has one; a
+/// list of texts that hold them; lists within (`functionDeclarations`, `tools`).
+fn collect(value: &Value, depth: usize, tools: &mut Vec<Tool>) {
+    if depth > DEPTH_MAX || tools.len() >= TOOLS_MAX {
+        return;
+    }
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, depth, tools)),
+        Value::String(text) => {
+            if let Ok(inner @ Value::Object(_)) = serde_json::from_str::<Value>(text) {
+                collect(&inner, depth + 1, tools);
+            }
+        }
+        Value::Object(object) => {
+            let named = |value: &Value| value.get("name").and_then(Value::as_str).map(str::to_owned);
+            let name = named(value).or_else(|| object.get("function").and_then(named));
+            if let Some(name) = name.filter(|name| is_name(name)) {
+                let text = value.to_string();
+                let hash = hash_parts(&[text.as_bytes()]);
+                tools.push(Tool(name, text.len(), hex::encode(&hash[..8])));
+                return;
+            }
+            for key in ["functionDeclarations", "function_declarations", "tools"] {
+                if let Some(inner) = object.get(key) {
+                    collect(inner, depth + 1, tools);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        let tools = measured(text);
+        tools
+            .iter()
+            .flat_map(|tools| tools.iter().map(|tool| tool.0.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn definitions_are_found_in_every_shape_that_is_sent() {
+        for text in [
+            r#"[{"name":"a","description":"d"},{"name":"b"}]"#,
+            r#"[{"type":"function","function":{"name":"a"}},{"type":"function","name":"b"}]"#,
+            r#"["{\"name\":\"a\"}","{\"type\":\"function\",\"name\":\"b\"}"]"#,
+            r#"[{"functionDeclarations":[{"name":"a"},{"name":"b"}]}]"#,
+            r#"{"tools":[{"name":"a","inputSchema":{}},{"name":"b"}]}"#,
+        ] {
+            assert_eq!(names(text), ["a", "b"], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_definition_has_its_size_and_a_hash_that_changes_with_it() {
+        let one = measured(r#"[{"name":"a","description":"one"}]"#).unwrap();
+        let two = measured(r#"[{"name":"a","description":"two"}]"#).unwrap();
+        assert_eq!(one[0].1, r#"{"description":"one","name":"a"}"#.len());
+        assert_eq!(one[0].1, two[0].1);
+        assert_ne!(one[0].2, two[0].2);
+        assert_eq!(measured(r#"[{"name":"a","description":"one"}]"#), Some(one));
+    }
+
+    #[test]
+    fn what_is_no_list_of_definitions_gives_nothing() {
+        let deep = "[".repeat(100_000);
+        for text in [
+            "",
+            "null",
+            "7",
+            "[]",
+            "{}",
+            "[1,2]",
+            "not json",
+            r#"[{"name":""}]"#,
+            &deep,
+        ] {
+            assert!(measured(text).is_none(), "{text}");
+        }
+        let many: Vec<String> = (0..2_000).map(|n| format!(r#"{{"name":"t{n}"}}"#)).collect();
+        assert_eq!(names(&format!("[{}]", many.join(","))).len(), TOOLS_MAX);
+    }
+
+    #[test]
+    fn stated_sizes_are_taken_as_they_are() {
+        let tools = stated(r#"{"search":700,"get_file":500}"#).unwrap();
+        assert_eq!(tools[1], Tool("search".to_owned(), 700, String::new()));
+    }
+}

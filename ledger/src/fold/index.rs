@@ -105,6 +105,14 @@ impl<'o> Index<'o> {
         std::iter::successors(self.parents[position], |ancestor| self.parents[*ancestor]).take(DEPTH_MAX)
     }
 
+    /// True for a span whose parent was reported, but is no observation.
+    #[must_use]
+    pub fn has_unread_parent(&self, position: usize) -> bool {
+        let observation = self.get(position);
+        let parent = observation.trace_id.zip(observation.parent_span_id);
+        parent.is_some_and(|parent| !self.spans.contains_key(&parent))
+    }
+
     fn reported_parent(&self, position: usize) -> Parent {
         if let Some(span) = self.host_span(position) {
             return Parent::Observed(span);

@@ -14,7 +14,7 @@
 //! | [`corrections`] | later settlements of a call |
 //! | [`counters`], [`coverage`] | counters beside events; delta and cumulative; metrics that repeat each other |
 //! | [`mcp_calls`], [`names`] | hops of one MCP call; one tool in many spellings |
-//! | [`merge`], [`inherit`] | which observation a field is taken from; inherited dimensions |
+//! | [`merge`], [`mcp_fields`], [`inherit`] | which observation a field is taken from; inherited dimensions |
 //! | [`explain`], [`hops`] | the same, told to people: record by record, hop by hop |
 //!
 //! It knows no prices: costs are filled in by [`crate::charge`].
@@ -29,6 +29,7 @@ pub mod index;
 mod inherit;
 mod joins;
 pub mod mcp_calls;
+mod mcp_fields;
 mod merge;
 pub mod model_calls;
 pub mod names;

@@ -158,10 +158,13 @@ fn instrumentations(index: &Index<'_>, a: usize, b: usize) -> Option<Nearness> {
     if model_ancestor(index, a) == Some(b) || model_ancestor(index, b) == Some(a) {
         return Some(Nearness::Nested);
     }
-    // Siblings of one scope are two calls; a call and its second instrumentation have different scopes.
+    // Siblings of one scope are two calls; a call and its second instrumentation have different scopes. Where
+    // there is a span between the two that nobody reads, neither parent tells.
+    let parents_allow =
+        first.parent_span_id == second.parent_span_id || index.has_unread_parent(a) || index.has_unread_parent(b);
     let are_siblings = first.span_kind.is_some()
         && second.span_kind.is_some()
-        && first.parent_span_id == second.parent_span_id
+        && parents_allow
         && first.scope != second.scope
         && contains_loosely(first, second);
     are_siblings.then(|| Nearness::Siblings(distance_ns(first, second)))
@@ -336,15 +339,18 @@ fn join_gateways(index: &Index<'_>, leaves: &[usize], joins: &mut Joins) {
     }
     pairs.sort_unstable();
     for (_, _, client, gateway) in pairs {
-        let has_gateway = joins
+        let service = &index.get(gateway).dimensions.service;
+        let is_of_gateway = |member: &usize| index.get(*member).dimensions.service == *service;
+        // A gateway passes a call on once; behind it there may be another.
+        let has_this = joins
             .members_of(client)
             .iter()
-            .any(|member| is_gateway(index.get(*member)));
+            .any(|member| is_gateway(index.get(*member)) && is_of_gateway(member));
         let has_client = joins
             .members_of(gateway)
             .iter()
-            .any(|member| !is_gateway(index.get(*member)));
-        if !has_gateway && !has_client {
+            .any(|member| !is_gateway(index.get(*member)) && !is_of_gateway(member));
+        if !has_this && !has_client {
             joins.join(client, gateway, Rule::GatewayAndClient);
         }
     }

@@ -450,3 +450,39 @@ fn rule_13_a_correction_without_counts_takes_the_call_off_the_bill() {
     assert_eq!(llm(&calls), [(Some(0), Some(0))], "it stays, and costs nothing");
     assert_eq!((calls[0].reported_cost, calls[0].rules.as_str()), (None, "correction"));
 }
+
+#[test]
+fn rule_3_an_instrumentation_behind_a_span_that_nobody_reads_is_of_the_call_around_it() {
+    let mut framework = blank(1, CallKind::Llm);
+    framework.usage = used(10, 2);
+    let mut sdk = second_of(&framework, 2);
+    sdk.scope = Some("sdk".into());
+    sdk.parent_span_id = Some(SpanId([99; 8]));
+    sdk.start_ns += 10_000_000;
+    sdk.duration_ns = Some(SECOND / 2);
+    assert_eq!(llm(&calls_of(&[framework.clone(), sdk.clone()])).len(), 1);
+    sdk.usage = used(10, 3);
+    assert_eq!(
+        llm(&calls_of(&[framework, sdk])).len(),
+        2,
+        "of other counts it is another call"
+    );
+}
+
+#[test]
+fn rule_4_a_gateway_with_a_client_span_of_its_own_and_one_behind_it_are_of_the_clients_call() {
+    let (host, mut served) = host_and_gateway();
+    served.hop = None;
+    served.span_kind = Some(2);
+    let mut upstream = second_of(&served, 3);
+    upstream.span_kind = Some(3);
+    upstream.parent_span_id = served.span_id;
+    let mut behind = second_of(&served, 4);
+    behind.trace_id = Some(TraceId([9; 16]));
+    behind.dimensions.service = Some("envoy".into());
+    behind.start_ns += 50_000_000;
+    behind.duration_ns = Some(SECOND / 4);
+    let calls = calls_of(&[host, served, upstream, behind]);
+    assert_eq!(llm(&calls), [(Some(100), Some(20))]);
+    assert_eq!(calls[0].dimensions.service.as_deref(), Some("app"));
+}

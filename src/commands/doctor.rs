@@ -270,7 +270,7 @@ async fn lake(data: &Path, clock: Arc<dyn Clock>) -> Vec<Finding> {
         Ok(lake) => lake,
         Err(error) => return vec![bad("lake", error.to_string(), "restore the folder from a backup")],
     };
-    let mut findings = vec![sound(&lake).await];
+    let mut findings = vec![sound(&lake).await, price_book(data)];
     let engine = PriceStore::new(data)
         .current_book()
         .map_err(anyhow::Error::new)
@@ -292,6 +292,25 @@ async fn lake(data: &Path, clock: Arc<dyn Clock>) -> Vec<Finding> {
     findings.push(unpriced(&engine).await);
     findings.push(teams(&engine).await);
     findings
+}
+
+/// The version of the price book that the next start charges by.
+fn price_book(data: &Path) -> Finding {
+    match PriceStore::new(data).current() {
+        Ok(None) => ok("price book", "the one built into this program"),
+        Ok(Some(version)) => {
+            let (id, import) = (version.id(), &version.import);
+            ok(
+                "price book",
+                format!("{id}, made {} from {}", version.created_at, import.file),
+            )
+        }
+        Err(error) => bad(
+            "price book",
+            error.to_string(),
+            "`spanledger prices use v0` takes the built-in one",
+        ),
+    }
 }
 
 async fn sound(lake: &Lake) -> Finding {

@@ -389,6 +389,10 @@ impl PriceStore {
     fn lock(&self) -> Result<File> {
         let open = || {
             fs::create_dir_all(&self.folder)?;
+            // The folder's own name must outlive a power loss as what is written into it does.
+            if let Some(data) = self.folder.parent() {
+                File::open(data)?.sync_all()?;
+            }
             File::create(self.folder.join(LOCK))
         };
         let file = open().map_err(|error| self.failed(LOCK, &error))?;

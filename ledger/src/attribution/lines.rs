@@ -4,20 +4,20 @@
 //! what it was, so that totals, and every sum by the dimensions of calls, are those of the undivided lines.
 //! Shares of one cause, touch, bucket and method are one line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spanledger_model::money::split_by_largest_remainder;
-use spanledger_model::{Bucket, FemtoUsd, LedgerLine};
+use spanledger_model::{Bucket, FemtoUsd, LedgerLine, Observation};
 
 use super::atoms::{Charged, Policy, divide};
-use super::threads::threads;
+use super::threads::{Sent, threads};
 use super::{Atom, Cause, Context, Owner};
 use crate::charge::{Charge, line_id};
 use crate::fold::Folded;
 
 /// Divides the charges of a component's model calls; `charges` are by position of the folded calls.
-pub fn divide_charges(folded: &Folded, charges: &mut [Charge], policy: Policy) {
-    for thread in threads(folded) {
+pub fn divide_charges(folded: &Folded, observations: &[Observation], charges: &mut [Charge], policy: Policy) {
+    for thread in threads(folded, &Sent::of_all(observations)) {
         let mut context = Context::new();
         for (position, (call, turn)) in thread.calls.iter().zip(&thread.turns).enumerate() {
             let (segments, parts) = context.next(turn);
@@ -48,12 +48,23 @@ fn tokens_only(line: &LedgerLine) -> Charged {
     }
 }
 
+/// Definitions of a call that have lines of their own; those of smaller tools share one line a server. A host
+/// with 90 tools would else write 90 lines a call.
+const DEFINITIONS_MAX: usize = 16;
+
 type Share = (Owner, Cause, bool, Option<&'static str>, super::Method);
 
 fn divided(lines: &[LedgerLine], atoms: Vec<Atom>) -> Vec<LedgerLine> {
     let mut shares: BTreeMap<Bucket, BTreeMap<Share, i64>> = BTreeMap::new();
+    let large = large_definitions(&atoms);
     for atom in atoms {
-        let share = ((*atom.owner).clone(), atom.cause, atom.history, atom.touch, atom.method);
+        let owner = match &*atom.owner {
+            Owner::Tool { server, .. } if atom.cause == Cause::Definition && !large.contains(&*atom.owner) => {
+                Owner::Server { server: server.clone() }
+            }
+            owner => owner.clone(),
+        };
+        let share = (owner, atom.cause, atom.history, atom.touch, atom.method);
         *shares.entry(atom.bucket).or_default().entry(share).or_default() += atom.tokens.unwrap_or(0);
     }
     let mut written = Vec::new();
@@ -73,6 +84,21 @@ fn divided(lines: &[LedgerLine], atoms: Vec<Atom>) -> Vec<LedgerLine> {
         line.line_id = line_id(line);
     }
     written
+}
+
+/// The owners of the largest definitions of a call.
+fn large_definitions(atoms: &[Atom]) -> BTreeSet<Owner> {
+    let mut sizes: BTreeMap<&Owner, i64> = BTreeMap::new();
+    for atom in atoms.iter().filter(|atom| atom.cause == Cause::Definition) {
+        *sizes.entry(&*atom.owner).or_default() += atom.tokens.unwrap_or(0);
+    }
+    let mut by_size: Vec<(&Owner, i64)> = sizes.into_iter().collect();
+    by_size.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    by_size
+        .into_iter()
+        .take(DEFINITIONS_MAX)
+        .map(|(owner, _)| owner.clone())
+        .collect()
 }
 
 fn parts_of(line: &LedgerLine, shares: &BTreeMap<Share, i64>) -> Vec<LedgerLine> {
@@ -112,16 +138,25 @@ fn name(line: &mut LedgerLine, owner: &Owner) {
     match owner {
         Owner::Tool { server, tool } => {
             line.server.clone_from(server);
-            line.tool = Some(tool.clone());
+            line.tool = named(tool);
             line.prompt = None;
         }
-        Owner::Prompt { name, .. } => line.prompt = Some(name.clone()),
+        Owner::Server { server } => {
+            line.server.clone_from(server);
+            line.prompt = None;
+        }
+        Owner::Prompt { name, .. } => line.prompt = named(name),
         Owner::Resource { server, uri } => {
             line.server.clone_from(server);
-            line.resource_uri = Some(uri.clone());
+            line.resource_uri = named(uri);
             line.prompt = None;
         }
         Owner::System | Owner::Conversation | Owner::Base | Owner::Request => {}
         Owner::Answer | Owner::Reasoning | Owner::Unknown => line.prompt = None,
     }
+}
+
+/// A name, or nothing where the record of the call gave none.
+fn named(name: &str) -> Option<String> {
+    Some(name.to_owned()).filter(|name| !name.is_empty())
 }

@@ -40,6 +40,11 @@ pub enum Owner {
         /// Its name.
         tool: String,
     },
+    /// A server's smaller tools together, or the host's.
+    Server {
+        /// The server; absent for the host.
+        server: Option<String>,
+    },
     /// An MCP prompt or a managed one.
     Prompt {
         /// Its name.

@@ -6,16 +6,18 @@
 //! the first wrote called them. A short call between two of a growing context (a title, a classification) is
 //! not part of it and stands alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use spanledger_model::{Call, CallKind};
+use serde::Deserialize;
+use spanledger_model::{Call, CallKind, Observation, ObservationId};
 
 use super::{Cause, Claim, Method, Owner, Turn};
 use crate::fold::Folded;
 use crate::fold::model_calls::bare_model;
+use crate::fold::names::{names_agree, without_server};
 
-/// Bytes of text a token is, on average: the usual figure for English and JSON.
+/// Bytes of text a token is where the thread does not tell: the usual figure for English and JSON.
 const BYTES_A_TOKEN: u64 = 4;
 /// Tokens that a provider adds to a message around its text: 12 to 20 were measured (reference/finops.md §4.1).
 const FRAMING_TOKENS: i64 = 32;
@@ -37,7 +39,7 @@ type Key<'c> = (Option<&'c str>, Option<usize>, Option<&'c str>, String);
 
 /// The threads of a component. Calls without an input count are in none: they cannot be divided.
 #[must_use]
-pub fn threads(folded: &Folded) -> Vec<Thread> {
+pub fn threads(folded: &Folded, sent: &Sent<'_>) -> Vec<Thread> {
     let calls = &folded.calls;
     let mut groups: BTreeMap<Key<'_>, Vec<usize>> = BTreeMap::new();
     for (position, call) in calls.iter().enumerate() {
@@ -51,9 +53,9 @@ pub fn threads(folded: &Folded) -> Vec<Thread> {
         let (main, side) = without_side_calls(calls, members);
         threads.extend(
             side.into_iter()
-                .map(|member| thread(folded, &[member], session, within)),
+                .map(|member| thread(folded, sent, &[member], session, within)),
         );
-        threads.push(thread(folded, &main, session, within));
+        threads.push(thread(folded, sent, &main, session, within));
     }
     threads
 }
@@ -111,46 +113,135 @@ fn without_side_calls(calls: &[Call], members: Vec<usize>) -> (Vec<usize>, Vec<u
     (main, side)
 }
 
-fn thread(folded: &Folded, members: &[usize], session_id: Option<&str>, within: Option<usize>) -> Thread {
+fn thread(
+    folded: &Folded,
+    sent: &Sent<'_>,
+    members: &[usize],
+    session_id: Option<&str>,
+    within: Option<usize>,
+) -> Thread {
     let calls = &folded.calls;
     let first_trace = members.first().and_then(|first| calls[*first].trace_id);
+    let is_near = |call: &Call| match (session_id, session(call)) {
+        (Some(ours), Some(theirs)) => ours == theirs,
+        _ => call.trace_id.is_some() && call.trace_id == first_trace,
+    };
     let mut tools: Vec<usize> = (0..calls.len())
         .filter(|position| {
             let call = &calls[*position];
-            let is_near = match (session_id, session(call)) {
-                (Some(ours), Some(theirs)) => ours == theirs,
-                _ => call.trace_id.is_some() && call.trace_id == first_trace,
-            };
-            is_near
-                && matches!(call.kind, CallKind::Tool | CallKind::Resource | CallKind::Prompt)
+            matches!(call.kind, CallKind::Tool | CallKind::Resource | CallKind::Prompt)
+                && is_near(call)
                 && tool_above(folded, *position) == within
         })
         .collect();
     tools.sort_by_key(|tool| (end_ns(&calls[*tool]), calls[*tool].call_id));
-    let mut turns: Vec<Turn> = members.iter().map(|member| counts(&calls[*member])).collect();
+    // Written by the last model call that had begun, read by the first that began after it ended.
+    let writer = |call: &Call| {
+        members
+            .iter()
+            .rposition(|member| calls[*member].start_ns <= call.start_ns)
+    };
+    let reader = |call: &Call| {
+        let ended = end_ns(call).saturating_sub(SLACK_NS);
+        members.iter().position(|member| calls[*member].start_ns >= ended)
+    };
+    let mut read: Vec<Vec<&Call>> = vec![Vec::new(); members.len()];
+    let mut written: Vec<Vec<&Call>> = vec![Vec::new(); members.len()];
     for tool in tools {
         let call = &calls[tool];
-        // Written by the last model call that had begun, read by the first that began after it ended.
-        let writer = members
-            .iter()
-            .rposition(|member| calls[*member].start_ns <= call.start_ns);
-        let ended = end_ns(call).saturating_sub(SLACK_NS);
-        let reader = members.iter().position(|member| calls[*member].start_ns >= ended);
-        if let Some(writer) = writer.filter(|_| call.kind == CallKind::Tool) {
-            turns[writer].parts.push(written(call));
+        if let Some(position) = writer(call).filter(|_| call.kind == CallKind::Tool) {
+            written[position].push(call);
         }
-        match reader {
-            Some(0) => turns[0].base.push(arrived(call)),
-            Some(reader) => turns[reader].arrived.push(arrived(call)),
-            None => {}
+        if let Some(position) = reader(call) {
+            read[position].push(call);
         }
     }
-    for turn in &mut turns {
+    let ratio = Ratio::learnt(members.iter().map(|member| &calls[*member]).zip(&read));
+    let mut turns: Vec<Turn> = members.iter().map(|member| counts(&calls[*member])).collect();
+    for (position, turn) in turns.iter_mut().enumerate() {
+        turn.parts = written[position].iter().map(|call| parts(call, ratio)).collect();
+        let arrived = read[position].iter().map(|call| arrived(call, ratio));
+        if position == 0 {
+            turn.base = base(folded, sent, members, &is_near, ratio);
+            turn.base.extend(arrived);
+        } else {
+            turn.arrived = arrived.collect();
+        }
         complete(turn);
     }
     Thread {
         calls: members.to_vec(),
         turns,
+    }
+}
+
+/// What the first call sent before its conversation, as far as some record of the thread tells its size:
+/// definitions, then instructions. Where no model call tells, the tool lists that were fetched do.
+fn base(
+    folded: &Folded,
+    sent: &Sent<'_>,
+    members: &[usize],
+    is_near: &dyn Fn(&Call) -> bool,
+    ratio: Ratio,
+) -> Vec<Claim> {
+    let calls = &folded.calls;
+    let stated = members.iter().find_map(|member| sent.of(&calls[*member]));
+    let mut claims = Vec::new();
+    let mut define = |context: &ContextSizes, server: Option<&str>| {
+        for (name, bytes, _) in &context.tools {
+            let owner = defined(calls, name, server);
+            if claims.iter().all(|claim: &Claim| *claim.owner != owner) {
+                claims.push(ratio.claim(owner, Cause::Definition, Some(*bytes), 0));
+            }
+        }
+    };
+    match &stated {
+        Some(context) if !context.tools.is_empty() => define(context, None),
+        _ => {
+            let first_ns = members.first().map_or(i64::MAX, |first| calls[*first].start_ns);
+            let lists = calls
+                .iter()
+                .filter(|call| call.kind == CallKind::Mcp && call.start_ns <= first_ns && is_near(call));
+            for call in lists {
+                if let Some(context) = sent.of(call) {
+                    define(&context, call.mcp.server.as_deref());
+                }
+            }
+        }
+    }
+    if let Some(bytes) = stated.and_then(|context| context.system) {
+        claims.push(ratio.claim(Owner::System, Cause::System, Some(bytes), 0));
+    }
+    claims
+}
+
+/// Whose definition a name is: as called in this component, else with the server its spelling shows.
+fn defined(calls: &[Call], name: &str, server: Option<&str>) -> Owner {
+    let tools = || {
+        calls
+            .iter()
+            .filter(|call| call.kind == CallKind::Tool && call.mcp.tool.is_some())
+    };
+    if let Some(call) = tools().find(|call| {
+        let same_server = server.is_none() || call.mcp.server.as_deref() == server;
+        same_server && names_agree(Some(name), call.mcp.tool.as_deref())
+    }) {
+        return owner(call);
+    }
+    let split = name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__"));
+    let by_known_server = || {
+        let server = tools()
+            .filter_map(|call| call.mcp.server.as_deref())
+            .find(|server| without_server(server, name) != name)?;
+        Some((server, without_server(server, name)))
+    };
+    let (server, tool) = match split.or_else(by_known_server) {
+        Some((server, tool)) => (Some(server), tool),
+        None => (server, name),
+    };
+    Owner::Tool {
+        server: server.map(str::to_owned),
+        tool: tool.to_owned(),
     }
 }
 
@@ -187,35 +278,106 @@ fn owner(call: &Call) -> Owner {
 }
 
 /// What a call put into the context: its result.
-fn arrived(call: &Call) -> Claim {
+fn arrived(call: &Call, ratio: Ratio) -> Claim {
     let cause = if call.kind == CallKind::Prompt {
         Cause::User
     } else {
         Cause::Result
     };
-    sized(owner(call), cause, call.sizes.response_bytes)
+    ratio.claim(owner(call), cause, call.sizes.response_bytes, FRAMING_TOKENS)
 }
 
 /// What the model wrote to make a call: its name and arguments.
-fn written(call: &Call) -> Claim {
+fn parts(call: &Call, ratio: Ratio) -> Claim {
     let name = call.mcp.tool.as_deref().map_or(0, str::len);
     let bytes = call
         .sizes
         .request_bytes
         .map(|bytes| bytes.saturating_add(i64::try_from(name).unwrap_or(0)));
-    sized(owner(call), Cause::Call, bytes)
+    ratio.claim(owner(call), Cause::Call, bytes, FRAMING_TOKENS)
 }
 
-/// A claim by its bytes; where they are not known its weight is 0 until [`complete`] gives it one.
-fn sized(owner: Owner, cause: Cause, bytes: Option<i64>) -> Claim {
-    let known = bytes.and_then(|bytes| u64::try_from(bytes).ok());
-    Claim {
-        owner: Arc::new(owner),
-        cause,
-        // In tokens, framing included, so that an empty result still weighs something.
-        weight: known.map_or(0, |bytes| bytes / BYTES_A_TOKEN + FRAMING_TOKENS.unsigned_abs() / 2),
-        tokens_max: known.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_add(FRAMING_TOKENS)),
-        method: if known.is_some() { Method::Bytes } else { Method::Counts },
+/// Bytes a token is in a thread: tokens and the bytes they were, summed.
+#[derive(Debug, Clone, Copy)]
+struct Ratio {
+    bytes: u64,
+    tokens: u64,
+}
+
+impl Ratio {
+    /// Learnt from the thread itself where a single result of known size is all that arrived between two calls.
+    fn learnt<'c>(turns: impl Iterator<Item = (&'c Call, &'c Vec<&'c Call>)>) -> Self {
+        let (mut bytes, mut tokens) = (0_u64, 0_u64);
+        let mut before: Option<&Call> = None;
+        for (call, read) in turns {
+            let grown = before.map(|before| {
+                let visible = before.usage.output.unwrap_or(0) - before.usage.reasoning.unwrap_or(0);
+                call.usage.input.unwrap_or(0) - before.usage.input.unwrap_or(0) - visible - FRAMING_TOKENS / 2
+            });
+            if let (Some(grown), [only]) = (grown, read.as_slice())
+                && let (Ok(grown), Some(Ok(sent))) =
+                    (u64::try_from(grown), only.sizes.response_bytes.map(u64::try_from))
+                && grown > 0
+            {
+                bytes += sent;
+                tokens += grown;
+            }
+            before = Some(call);
+        }
+        // Outside of this the growth held more than the result: a mean of all text is the better guess.
+        let is_plausible = tokens > 0 && bytes >= 2 * tokens && bytes <= 6 * tokens;
+        if is_plausible {
+            Self { bytes, tokens }
+        } else {
+            Self {
+                bytes: BYTES_A_TOKEN,
+                tokens: 1,
+            }
+        }
+    }
+
+    /// A claim by its bytes, weighed in tokens; where they are not known its weight is 0 until [`complete`]
+    /// gives it one.
+    fn claim(self, owner: Owner, cause: Cause, bytes: Option<i64>, framing: i64) -> Claim {
+        let known = bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let in_tokens = |bytes: u64| bytes.saturating_mul(self.tokens) / self.bytes.max(1);
+        Claim {
+            owner: Arc::new(owner),
+            cause,
+            // Framing included, so that an empty result still weighs something.
+            weight: known.map_or(0, |bytes| in_tokens(bytes).saturating_add(framing.unsigned_abs() / 2)),
+            tokens_max: known.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_add(FRAMING_TOKENS)),
+            method: if known.is_some() { Method::Bytes } else { Method::Counts },
+        }
+    }
+}
+
+/// What records say was sent with calls, by call.
+#[derive(Debug, Default)]
+pub struct Sent<'o>(HashMap<ObservationId, &'o str>);
+
+#[derive(Debug, Default, Deserialize)]
+struct ContextSizes {
+    system: Option<i64>,
+    #[serde(default)]
+    tools: Vec<(String, i64, String)>,
+}
+
+impl<'o> Sent<'o> {
+    /// What the observations of a component say.
+    #[must_use]
+    pub fn of_all(observations: &'o [Observation]) -> Self {
+        let stated = observations
+            .iter()
+            .filter_map(|observation| Some((observation.observation_id, observation.context_sizes.as_deref()?)));
+        Self(stated.collect())
+    }
+
+    /// What the records of a call say; of several the most.
+    fn of(&self, call: &Call) -> Option<ContextSizes> {
+        let stated = call.observation_ids.iter().filter_map(|id| self.0.get(id));
+        let most = stated.max_by_key(|text| (text.len(), **text))?;
+        serde_json::from_str(most).ok()
     }
 }
 
@@ -237,7 +399,19 @@ fn complete(turn: &mut Turn) {
     let rest = |whole: i64, claims: &[Claim]| u64::try_from(whole).unwrap_or(0).saturating_sub(of_claims(claims));
     if !turn.base.is_empty() {
         let weight = rest(turn.input, &turn.base);
-        turn.base.insert(0, plain(Owner::Base, Cause::Undivided, weight));
+        // After known instructions only messages are left.
+        let is_told = turn.base.iter().any(|claim| claim.cause == Cause::System);
+        let rest = if is_told {
+            plain(Owner::Conversation, Cause::User, weight)
+        } else {
+            plain(Owner::Base, Cause::Undivided, weight)
+        };
+        let after = turn
+            .base
+            .iter()
+            .take_while(|claim| matches!(claim.cause, Cause::Definition | Cause::System))
+            .count();
+        turn.base.insert(after, rest);
     }
     if !turn.parts.is_empty() && turn.parts.iter().all(|part| part.method == Method::Bytes) {
         let weight = rest(turn.output.saturating_sub(turn.reasoning), &turn.parts);
@@ -330,6 +504,10 @@ mod tests {
         }
     }
 
+    fn threads_of(calls: Vec<Call>) -> Vec<Thread> {
+        threads(&folded(calls), &Sent::default())
+    }
+
     fn names(claims: &[Claim]) -> Vec<String> {
         let name = |claim: &Claim| match &*claim.owner {
             Owner::Tool { tool, .. } => tool.clone(),
@@ -340,12 +518,12 @@ mod tests {
 
     #[test]
     fn what_ran_between_two_calls_was_written_by_the_first_and_read_by_the_second() {
-        let threads = threads(&folded(vec![
+        let threads = threads_of(vec![
             llm(1, 0, 1_000),
             tool(2, 20, "get_forecast", Some(4_000)),
             tool(3, 21, "get_alerts", None),
             llm(4, 40, 2_500),
-        ]));
+        ]);
         assert_eq!(threads.len(), 1);
         assert_eq!(threads[0].calls, [0, 3]);
         assert_eq!(
@@ -362,6 +540,35 @@ mod tests {
     }
 
     #[test]
+    fn definitions_and_instructions_come_first_and_go_to_the_tools_that_were_called() {
+        let mut first = llm(1, 0, 2_000);
+        first.observation_ids = vec![ObservationId([9; 16])];
+        let folded = folded(vec![first, tool(2, 20, "get_forecast", Some(4_000)), llm(3, 40, 3_116)]);
+        let text = r#"{"system":800,"tools":[["mcp_weather_get_forecast",400,"x"],["weather_idle",600,"y"],["Bash",200,"z"]]}"#;
+        let sent = Sent(HashMap::from([(ObservationId([9; 16]), text)]));
+        let base = &threads(&folded, &sent)[0].turns[0].base;
+        let of = |tool: &str, server: Option<&str>| Owner::Tool {
+            server: server.map(str::to_owned),
+            tool: tool.to_owned(),
+        };
+        let owners: Vec<Owner> = base.iter().map(|claim| (*claim.owner).clone()).collect();
+        let weather = Some("weather");
+        let expected = [
+            of("get_forecast", weather),
+            of("idle", weather),
+            of("Bash", None),
+            Owner::System,
+            Owner::Conversation,
+        ];
+        assert_eq!(owners, expected);
+        // One result of 4,000 bytes was all that arrived: 1,000 tokens, four bytes each.
+        assert_eq!(
+            base.iter().map(|claim| claim.weight).collect::<Vec<_>>(),
+            [100, 150, 50, 200, 1_500]
+        );
+    }
+
+    #[test]
     fn a_sub_agent_has_a_thread_of_its_own() {
         let mut folded = folded(vec![
             llm(1, 0, 1_000),
@@ -370,7 +577,7 @@ mod tests {
             llm(4, 40, 1_200),
         ]);
         folded.parents[2] = Some(1);
-        let mut threads = threads(&folded);
+        let mut threads = threads(&folded, &Sent::default());
         threads.sort_by_key(|thread| thread.calls.clone());
         assert_eq!(
             threads.iter().map(|thread| thread.calls.clone()).collect::<Vec<_>>(),
@@ -380,12 +587,12 @@ mod tests {
 
     #[test]
     fn a_short_call_between_two_of_a_growing_context_stands_alone() {
-        let threads = threads(&folded(vec![
+        let threads = threads_of(vec![
             llm(1, 0, 10_000),
             llm(2, 20, 300),
             llm(3, 40, 11_000),
             llm(4, 60, 3_000),
-        ]));
+        ]);
         let mut calls: Vec<Vec<usize>> = threads.into_iter().map(|thread| thread.calls).collect();
         calls.sort();
         // The last one shrinks and nothing continues the larger context: it was compacted.
@@ -397,7 +604,7 @@ mod tests {
         let mut prompt = call(1, CallKind::Prompt, 0, 1);
         prompt.mcp.prompt = Some("triage".to_owned());
         prompt.sizes.response_bytes = Some(800);
-        let threads = threads(&folded(vec![prompt, llm(2, 10, 1_000)]));
+        let threads = threads_of(vec![prompt, llm(2, 10, 1_000)]);
         let base = &threads[0].turns[0].base;
         assert_eq!(base.len(), 2);
         assert_eq!(

@@ -65,7 +65,7 @@ pub struct Desired {
 pub fn desired(component: &Component, context: &Context, book: &PriceBook, settled_ns: i64) -> Desired {
     let mut folded = fold_in(&component.observations, context);
     let mut charges: Vec<Charge> = folded.calls.iter().map(|call| charge(call, book, settled_ns)).collect();
-    divide_charges(&folded, &mut charges, Policy::Prefix);
+    divide_charges(&folded, &component.observations, &mut charges, Policy::Prefix);
     let totals = totals(&charges, &folded.parents);
     let mut desired = Desired::default();
     for ((call, charge), total) in folded.calls.iter_mut().zip(charges).zip(totals) {

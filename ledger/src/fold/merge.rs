@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use spanledger_model::call::{Dimensions, ModelFields, Sizes};
 use spanledger_model::ids::hash_parts;
-use spanledger_model::{Call, CallId, CallKind, FemtoUsd, Hop, Observation, Role, Source, Status, Usage};
+use spanledger_model::{Call, CallId, FemtoUsd, Hop, Observation, Role, Source, Status, Usage};
 
 use super::context::Context;
 use super::coverage::{is_counter, models};

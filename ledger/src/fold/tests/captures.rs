@@ -11,6 +11,8 @@ use spanledger_lake::tables::{Table, observations};
 use spanledger_model::{Call, CallKind, FemtoUsd, Observation, Source, Status, TenantId, Usage};
 
 use super::{fold, shuffled, summary};
+use crate::fold::fold_in;
+use crate::settle::components::{Components, Dirty, Position};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures")
@@ -256,6 +258,40 @@ fn all_captures_together_give_the_sum() {
         .map(|call| format!("{} {call}", if apart.contains(call) { "apart" } else { "joined" }))
         .collect();
     assert_eq!(sums(&together), sums(&calls), "{}", differences.join("\n"));
+}
+
+#[test]
+fn every_capture_settles_component_by_component_to_the_same_calls() {
+    let mut wrong = Vec::new();
+    for name in names(&["captures", "synthetic"]) {
+        let observations = capture(&name);
+        for seed in [1, 0x1234_5678_9abc_def1] {
+            let mut components = Components::default();
+            let dirty = Dirty {
+                floor: Position::default(),
+                since_ns: 0,
+                last_ns: 0,
+            };
+            for batch in shuffled(&observations, seed).chunks(40) {
+                for observation in batch {
+                    components.add(observation.clone(), Some(dirty));
+                }
+                components.link_waiting(|_| true);
+            }
+            let folded = components
+                .due(|_| true)
+                .into_iter()
+                .filter_map(|id| components.get(id))
+                .flat_map(|component| fold_in(&component.observations, components.context()).calls);
+            let mut calls: Vec<Call> = folded.collect();
+            calls.sort_by_key(|call| (call.start_ns, call.call_id));
+            let whole = fold(&observations).calls;
+            if calls != whole {
+                wrong.push(format!("{name}: {:?} but together {:?}", sums(&calls), sums(&whole)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// What exceeds the sums of a whole capture in those of a part of it.

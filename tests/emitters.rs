@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use spanledger_testkit::captures::{self, Capture};
-use spanledger_testkit::otlp::{Body, int, protobuf, span, text, traces};
+use spanledger_testkit::otlp::{Body, Encoding, Signal, int, protobuf, span, text, traces};
 use spanledger_testkit::server::Server;
 use spanledger_testkit::{tools, wait};
 
@@ -107,6 +107,51 @@ async fn an_unknown_emitters_keys_are_named_and_charged_with_the_mapping_that_do
     assert_eq!(report["services"][0]["dialect"], "my_acme_agent", "{report:#}");
     let left = report["unmapped_keys"].as_array().unwrap();
     assert!(left.iter().all(|row| row["key"] != "acme.input_tokens"), "{report:#}");
+}
+
+/// An emitter that sends nothing but counters: their names become rules.
+#[tokio::test]
+async fn an_unknown_emitters_counters_are_charged_with_the_mapping_that_doctor_suggests() {
+    let point = |name: &str, count: i64| {
+        serde_json::json!({ "name": name, "sum": { "aggregationTemporality": 1, "isMonotonic": true, "dataPoints": [{
+            "startTimeUnixNano": NOW_NS.to_string(), "timeUnixNano": (NOW_NS + 60_000_000_000).to_string(), "asInt": count.to_string(),
+            "attributes": [{ "key": "acme.model", "value": { "stringValue": "gpt-5-mini" } }] }] } })
+    };
+    let body = Body {
+        signal: Signal::Metrics,
+        encoding: Encoding::Json,
+        bytes: serde_json::json!({ "resourceMetrics": [{
+            "resource": { "attributes": [{ "key": "service.name", "value": { "stringValue": "acme-counter" } }] },
+            "scopeMetrics": [{ "scope": { "name": "acme.meter" },
+                "metrics": [point("acme.input_tokens", 700), point("acme.output_tokens", 30)] }] }] })
+        .to_string()
+        .into_bytes(),
+    };
+    let server = TestServer::start().await;
+    server.post_all([&body]).await.unwrap();
+    server.settled().await.unwrap();
+    let report = server.get("/api/v1/coverage").await.unwrap().json().unwrap();
+    assert_eq!(report["services"][0]["unrecognised"], 2, "{report:#}");
+    let folder = tempfile::tempdir().unwrap();
+    let mapping = folder.path().join("mapping.toml");
+    std::fs::write(&mapping, report["mappings"][0]["toml"].as_str().unwrap()).unwrap();
+    let with_mapping = [("SPANLEDGER_DIALECTS", mapping.to_str().unwrap())];
+    let data = folder.path().join("data");
+    let server = Server::start_with(BINARY, &data, &["serve"], &with_mapping)
+        .await
+        .unwrap();
+    server.post_all([&body]).await.unwrap();
+    server.settled().await.unwrap();
+    let sums = server
+        .sql_row("SELECT SUM(input_tokens) AS input, SUM(output_tokens) AS output, SUM(own_cost) AS cost FROM calls WHERE kind = 'llm'")
+        .await
+        .unwrap();
+    assert_eq!(
+        (integer(&sums, "input"), integer(&sums, "output")),
+        (700, 30),
+        "{report:#}"
+    );
+    assert!(decimal(&sums, "cost").is_some_and(|cost| cost != "0"), "{sums:?}");
 }
 
 #[test]

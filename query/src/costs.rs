@@ -4,6 +4,11 @@
 //! dimensions, put under each other and grouped once more, so that a tool without a cost line and a cost
 //! without a call both keep their row. What has no value in a dimension is a group of its own, and what a
 //! limit cuts off is the row *other*: nothing is dropped.
+//!
+//! A model call has lines of many tools, but it is one call: so `calls` of a tool are the calls *of* that tool,
+//! the model's calls stand where no tool is named, and no call is counted twice or lost. Split by what only
+//! lines have (`cause`, `touch`, `bucket`, `method`) there is no such place, and the rows have no counts of
+//! calls at all; the total has.
 
 use std::sync::Arc;
 
@@ -61,7 +66,7 @@ const KIND: Dimension = Dimension {
 
 impl Dimension {
     /// All dimensions.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         both("team"),
         both("project"),
         both("environment"),
@@ -83,6 +88,7 @@ impl Dimension {
         KIND,
         both("day"),
         ledger_only("cause"),
+        ledger_only("touch"),
         ledger_only("bucket"),
         ledger_only("method"),
     ];
@@ -164,13 +170,14 @@ pub struct CostRow {
     pub cache_read_tokens: i64,
     /// Of the input: written to a cache.
     pub cache_write_tokens: i64,
-    /// Operations of any kind; `None` where the filter is about money lines only.
+    /// Operations of any kind that are of this group themselves: of a tool its own calls, not the model calls it
+    /// added to. `None` where the split or the filter is about something only money lines have.
     pub calls: Option<i64>,
-    /// Calls of a model.
+    /// Calls of a model, `None` as above.
     pub llm_calls: Option<i64>,
-    /// Operations that failed.
+    /// Operations that failed, `None` as above.
     pub errors: Option<i64>,
-    /// Calls whose cost is not known.
+    /// Calls whose cost is not known, `None` as above.
     pub unpriced_calls: Option<i64>,
     /// Tokens whose cost is not known.
     pub unpriced_tokens: i64,
@@ -401,6 +408,7 @@ pub(crate) async fn report(session: &Session, request: &CostRequest) -> Result<C
         return Ok(finish(request, vec![total.clone()], None, total));
     }
     let split = session.query(&split_sql(request, limit), &options).await?;
+    let counts_calls = counts_calls && has_calls(&request.by);
     let rows: Vec<CostRow> = rows(&split)
         .map(|row| CostRow::read(row, &request.by, counts_calls))
         .collect();
@@ -427,8 +435,9 @@ fn split_sql(request: &CostRequest, limit: usize) -> String {
     let order: Vec<String> = (1..=request.by.len())
         .map(|column| format!("{column} NULLS LAST"))
         .collect();
+    // A group whose lines were all taken back, and that no call is of, is none.
     format!(
-        "{} ORDER BY cost DESC NULLS LAST, calls DESC NULLS LAST, {} LIMIT {}",
+        "{} HAVING SUM(n_rows) <> 0 ORDER BY cost DESC NULLS LAST, calls DESC NULLS LAST, {} LIMIT {}",
         grouped_sql(request, &request.by),
         order.join(", "),
         limit + 1
@@ -443,6 +452,11 @@ fn counts_calls(request: &CostRequest) -> bool {
         .all(|(dimension, _)| dimension.on_calls.is_some())
 }
 
+/// False where a split is by something only money lines have: then no call is of one group.
+fn has_calls(by: &[Dimension]) -> bool {
+    by.iter().all(|dimension| dimension.on_calls.is_some())
+}
+
 /// The grouped union of money lines and calls.
 pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     let needs_kind = by.contains(&KIND) || request.filters.iter().any(|(dimension, _)| *dimension == KIND);
@@ -453,7 +467,8 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     };
     let on_ledger = |dimension: &Dimension| match dimension.on_ledger {
         Some(column) => format!("l.{column}"),
-        None => "c.kind".to_owned(),
+        // A line that carries the cost of several calls together is one of model calls.
+        None => "CASE WHEN l.call_id IS NULL THEN 'llm' ELSE c.kind END".to_owned(),
     };
     let on_calls = |dimension: &Dimension| dimension.on_calls.unwrap_or("CAST(NULL AS VARCHAR)").to_owned();
     let group = group_by(by.len());
@@ -475,7 +490,8 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
          SUM(CASE WHEN bucket IN ('cache_write_5m', 'cache_write_1h') THEN l.tokens END) AS cache_write_tokens, \
          CAST(NULL AS BIGINT) AS calls, CAST(NULL AS BIGINT) AS llm_calls, CAST(NULL AS BIGINT) AS errors, \
          CAST(NULL AS BIGINT) AS unpriced_calls, \
-         SUM(CASE WHEN l.effective_cost IS NULL THEN l.tokens END) AS unpriced_tokens FROM ledger l",
+         SUM(CASE WHEN l.effective_cost IS NULL THEN l.tokens END) AS unpriced_tokens, \
+         SUM(CASE WHEN l.line_kind = 'reversal' THEN -1 ELSE 1 END) AS n_rows FROM ledger l",
         names(&on_ledger)
     ));
     if needs_kind {
@@ -483,11 +499,11 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     }
     sql.push_str(&conditions(request, "l.time", &on_ledger));
     sql.push_str(&group);
-    if counts_calls(request) {
+    if counts_calls(request) && has_calls(by) {
         sql.push_str(&format!(
             " UNION ALL SELECT {}CAST(NULL AS DECIMAL(38,15)), NULL, NULL, NULL, NULL, NULL, COUNT(*), \
              COUNT(*) FILTER (WHERE kind = 'llm'), COUNT(*) FILTER (WHERE status = 'error'), \
-             COUNT(*) FILTER (WHERE {IS_UNPRICED}), NULL FROM calls",
+             COUNT(*) FILTER (WHERE {IS_UNPRICED}), NULL, COUNT(*) FROM calls",
             names(&on_calls)
         ));
         sql.push_str(&conditions(request, "time", &on_calls));

@@ -74,8 +74,8 @@ macro_rules! keys_of {
     };
 }
 
-/// Keys that nobody reads although they look like something that is counted. Of a resource only those about
-/// whose it is: what else stands there describes the process.
+/// Keys that nobody reads although they look like something that is counted. A metric's name is one where
+/// nobody claims it. Of a resource only those about whose it is: what else stands there describes the process.
 pub(crate) const UNMAPPED_KEYS: &str = concat!(
     "
 SELECT service, scope, dialect_of(scope, service) AS dialect, signal, key, usage_like(key) AS field,
@@ -94,6 +94,11 @@ FROM (SELECT service, NULLIF(scope, '') AS scope, time, signal, key, value FROM 
     " UNION ALL ",
     keys_of!("metrics", "'resource'", "resource"),
     "
+  UNION ALL
+  SELECT service, scope, time, 'metric name' AS signal, name AS key, '0' AS value FROM metrics
+  WHERE time >= {recent} AND dialect_of(scope, service) IS NULL AND name NOT LIKE 'gen_ai.%'
+    AND usage_like(name) IN ('input', 'output', 'cache_read', 'cache_write', 'reasoning', 'cost')
+    AND name NOT IN (SELECT DISTINCT name FROM observations WHERE source = 'metric')
 ))
 WHERE usage_like(key) IS NOT NULL AND dialect_field(scope, service, key) IS NULL
   AND (signal <> 'resource' OR usage_like(key) IN ('user', 'team', 'project', 'environment', 'agent', 'client', 'conversation'))

@@ -9,6 +9,7 @@
 //! | [`engine`] | [`Engine`]: sessions, limits, execution |
 //! | [`sandbox`] | what a statement may be |
 //! | [`catalog`], [`views`] | the names, and the views' SQL |
+//! | `economics` | the views over causes: tools, shares by cause |
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
@@ -27,6 +28,7 @@ pub mod catalog;
 pub mod costs;
 pub mod coverage;
 pub mod dialects;
+mod economics;
 pub mod engine;
 pub mod error;
 mod evidence;

@@ -24,6 +24,10 @@ const NUMBERS: [&str; 7] = [
     "total",
     "cost",
 ];
+/// Signal of a key that is the name of a metric.
+const METRIC_NAME: &str = "metric name";
+/// What the points of a metric can count.
+const COUNTED: [&str; 6] = ["input", "output", "cache_read", "cache_write", "reasoning", "cost"];
 /// Signals that can have rules by attribute.
 const RULED: [(&str, &str); 2] = [("span", "span"), ("log", "log")];
 /// Keys a field is given in one file.
@@ -109,15 +113,15 @@ pub(crate) fn suggest(served: &[Served], keys: &[Unmapped]) -> Vec<Mapping> {
         .collect()
 }
 
-/// True where a key may hold what its name says. What the points of a counter carry needs a rule with the
-/// metric's name, not a key.
+/// True where a key may hold what its name says. The points of a dialect's own counters are read by its rules.
 fn is_plausible(key: &Unmapped) -> bool {
     let is_of_type = match key.example_type.as_str() {
         "int" | "double" => true,
         "text" => !NUMBERS.contains(&key.field.as_str()),
         _ => false,
     };
-    is_of_type && key.signal != "metric"
+    let is_of_a_known_counter = key.signal == "metric" && key.dialect.is_some();
+    is_of_type && !is_of_a_known_counter && (key.signal != METRIC_NAME || COUNTED.contains(&key.field.as_str()))
 }
 
 fn write_file(group: &Group, keys: &[&Unmapped], recognised: i64, unrecognised: i64) -> Mapping {
@@ -146,12 +150,16 @@ fn write_file(group: &Group, keys: &[&Unmapped], recognised: i64, unrecognised: 
         }
     }
     let is_of_resources = keys.iter().any(|key| key.signal == "resource");
-    toml.push_str(if is_of_resources {
+    let of_records: Vec<&Unmapped> = keys.iter().filter(|key| key.signal != METRIC_NAME).copied().collect();
+    let heading = if is_of_resources {
         "\n[resource_keys]\n"
     } else {
         "\n[keys]\n"
-    });
-    for (field, keys) in &by_field(keys) {
+    };
+    if !of_records.is_empty() {
+        toml.push_str(heading);
+    }
+    for (field, keys) in &by_field(&of_records) {
         let list: Vec<String> = keys.iter().take(KEYS_MAX).map(|key| quoted(&key.key)).collect();
         let seen: Vec<String> = keys
             .iter()
@@ -161,6 +169,7 @@ fn write_file(group: &Group, keys: &[&Unmapped], recognised: i64, unrecognised: 
         let _ = writeln!(toml, "{field} = [{}]  # {}", list.join(", "), comment(&seen.join("; ")));
     }
     write_rules(&mut toml, keys, recognised, unrecognised);
+    write_metrics(&mut toml, keys);
     Mapping { name, extends, toml }
 }
 
@@ -185,6 +194,21 @@ fn write_rules(toml: &mut String, keys: &[&Unmapped], recognised: i64, unrecogni
                 quoted(&key.key)
             );
         }
+    }
+}
+
+/// A rule for each counter: its name says what it counts.
+fn write_metrics(toml: &mut String, keys: &[&Unmapped]) {
+    for key in keys.iter().filter(|key| key.signal == METRIC_NAME) {
+        let what = match key.field.as_str() {
+            "cost" => "value = \"usd\"  # or micro_usd".to_owned(),
+            field => format!("value = \"tokens\"\ntokens = \"{field}\""),
+        };
+        let _ = write!(
+            toml,
+            "\n[[metric]]\nname  = {}\nkind  = \"llm\"\n{what}\n",
+            quoted(&key.key)
+        );
     }
 }
 
@@ -321,13 +345,30 @@ mod tests {
         of_type.example_type = "bool".into();
         let mut number = key("span", "acme.output_tokens", "output");
         number.example_type = "text".into();
-        assert!(suggest(&[served(0)], &[of_type, number, key("metric", "acme.tool", "tool")]).is_empty());
+        let mut of_counter = key("metric", "acme.tool", "tool");
+        of_counter.dialect = Some("acme".into());
+        assert!(suggest(&[served(0)], &[of_type, number, of_counter]).is_empty());
         let mapping = &suggest(&[served(0)], &[key("resource", "acme.team_id", "team")])[0];
         assert_eq!(mapping.extends.as_deref(), Some("gen_ai"));
         assert!(
             mapping.toml.contains("[resource_keys]\nteam = [\"acme.team_id\"]"),
             "{}",
             mapping.toml
+        );
+    }
+
+    #[test]
+    fn a_counter_gets_a_rule_with_its_name() {
+        let keys = [
+            key("metric name", "acme.input_tokens", "input"),
+            key("metric name", "acme.cost", "cost"),
+        ];
+        let toml = &suggest(&[served(0)], &keys)[0].toml;
+        let part =
+            "[[metric]]\nname  = \"acme.input_tokens\"\nkind  = \"llm\"\nvalue = \"tokens\"\ntokens = \"input\"\n";
+        assert!(
+            toml.contains(part) && toml.contains("value = \"usd\"") && !toml.contains("[keys]"),
+            "{toml}"
         );
     }
 

@@ -12,7 +12,7 @@ use spanledger_lake::Positions;
 use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceRow, RateRow};
 use spanledger_model::FemtoUsd;
 
-use crate::evidence;
+use crate::{economics, evidence};
 
 /// The view of the price book.
 pub(crate) const PRICES: &str = "prices";
@@ -46,7 +46,7 @@ pub struct TableInfo {
 }
 
 /// Everything that can be named in a FROM clause, most useful first.
-pub const TABLES: [TableInfo; 20] = [
+pub const TABLES: [TableInfo; 21] = [
     TableInfo {
         name: "calls",
         description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
@@ -65,7 +65,11 @@ pub const TABLES: [TableInfo; 20] = [
     },
     TableInfo {
         name: "tool_economics",
-        description: "one tool of one server: calls, errors, latency, bytes and the costs it caused",
+        description: "one tool of one server: calls, errors, latency, bytes and what it cost: direct, context_tax (definition), idle_tax (of it: where never called), first_touch and carry (results), call_cost; lifetime_cost is their sum",
+    },
+    TableInfo {
+        name: "cost_by_cause",
+        description: "one cause, touch, bucket and method of ledger lines: tokens, cost, share of all cost; method says how surely it is divided",
     },
     TableInfo {
         name: "unpriced",
@@ -145,7 +149,7 @@ pub(crate) struct View {
 }
 
 /// The views, each over tables or earlier views.
-pub(crate) const VIEWS: [View; 10] = [
+pub(crate) const VIEWS: [View; 11] = [
     View {
         name: "unpriced",
         sql: UNPRICED,
@@ -160,7 +164,11 @@ pub(crate) const VIEWS: [View; 10] = [
     },
     View {
         name: "tool_economics",
-        sql: TOOL_ECONOMICS,
+        sql: economics::TOOL_ECONOMICS,
+    },
+    View {
+        name: "cost_by_cause",
+        sql: economics::COST_BY_CAUSE,
     },
     View {
         name: "cost_comparison",
@@ -297,48 +305,6 @@ FROM (
 WHERE trace_id IS NOT NULL
 GROUP BY trace_id"
 );
-
-// Each cost is NULL until a ledger line names the tool as its cause. Idle tax needs the context walk.
-const TOOL_ECONOMICS: &str = "
-SELECT server, tool,
-       SUM(calls) AS calls,
-       SUM(errors) AS errors,
-       MAX(p50_duration_ns) AS p50_duration_ns,
-       MAX(p95_duration_ns) AS p95_duration_ns,
-       SUM(request_bytes) AS request_bytes,
-       SUM(response_bytes) AS response_bytes,
-       SUM(direct) AS direct,
-       SUM(context_tax) AS context_tax,
-       CAST(NULL AS DECIMAL(38,15)) AS idle_tax,
-       SUM(first_touch) AS first_touch,
-       SUM(carry) AS carry,
-       SUM(call_cost) AS call_cost,
-       SUM(lifetime_cost) AS lifetime_cost,
-       CASE WHEN SUM(calls) > SUM(errors) THEN SUM(lifetime_cost) / (SUM(calls) - SUM(errors)) END AS cost_per_success
-FROM (
-  SELECT server, tool, COUNT(*) AS calls, COUNT(*) FILTER (WHERE status = 'error') AS errors,
-         CAST(approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ns) AS BIGINT) AS p50_duration_ns,
-         CAST(approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ns) AS BIGINT) AS p95_duration_ns,
-         SUM(request_bytes) AS request_bytes, SUM(response_bytes) AS response_bytes,
-         CAST(NULL AS DECIMAL(38,15)) AS direct, CAST(NULL AS DECIMAL(38,15)) AS context_tax,
-         CAST(NULL AS DECIMAL(38,15)) AS first_touch, CAST(NULL AS DECIMAL(38,15)) AS carry,
-         CAST(NULL AS DECIMAL(38,15)) AS call_cost, CAST(NULL AS DECIMAL(38,15)) AS lifetime_cost
-  FROM calls
-  WHERE kind = 'tool'
-  GROUP BY server, tool
-  UNION ALL
-  SELECT server, tool, 0, 0, NULL, NULL, NULL, NULL,
-         SUM(effective_cost) FILTER (WHERE cause IN ('direct', 'fee')),
-         SUM(effective_cost) FILTER (WHERE cause = 'definition'),
-         SUM(effective_cost) FILTER (WHERE cause = 'result' AND touch = 'first'),
-         SUM(effective_cost) FILTER (WHERE cause = 'result' AND touch = 'carry'),
-         SUM(effective_cost) FILTER (WHERE cause = 'call'),
-         SUM(effective_cost)
-  FROM ledger
-  WHERE tool IS NOT NULL
-  GROUP BY server, tool
-)
-GROUP BY server, tool";
 
 /// How far each step has come, as one row. It is about the whole lake, and names nothing in it.
 pub(crate) fn freshness(positions: &Positions) -> Result<RecordBatch> {

@@ -4,6 +4,7 @@
 
 mod answers;
 mod costs;
+mod economics;
 mod evidence;
 mod http;
 mod isolation;

@@ -57,6 +57,7 @@ pub use units::{N_UNITS, Unit, UnitId, UnitSet};
 pub use validity::{Validity, Weekdays, Window, format_instant};
 
 use cache::MatchCache;
+use contract::Contracts;
 use import::Catalogue;
 use json::Json;
 use matching::lowercase;
@@ -79,7 +80,7 @@ const VERSION_DIGITS: usize = 12;
 pub struct PriceBook {
     version: String,
     providers: Arc<Vec<Provider>>,
-    contracts: Arc<Vec<ContractEntry>>,
+    contracts: Arc<Contracts>,
     tools: Arc<Vec<ToolPrice>>,
     warnings: Arc<Vec<String>>,
     order: CostOrder,
@@ -194,7 +195,7 @@ impl PriceBook {
         Self {
             version,
             providers: Arc::new(read.providers),
-            contracts: Arc::new(contracts),
+            contracts: Arc::new(Contracts::new(contracts)),
             tools: Arc::new(tools),
             warnings: Arc::new(read.warnings),
             order: CostOrder::default(),
@@ -242,7 +243,7 @@ impl PriceBook {
     /// What was agreed, in the order of import.
     #[must_use]
     pub fn contracts(&self) -> &[ContractEntry] {
-        &self.contracts
+        &self.contracts.entries
     }
 
     /// Prices of tools, in the order of import.
@@ -300,7 +301,7 @@ impl PriceBook {
         query: &PriceQuery<'_>,
         context: &[(&str, &str)],
     ) -> Option<ResolvedPrice<'a>> {
-        if self.contracts.is_empty() || query.model.trim().is_empty() {
+        if self.contracts.entries.is_empty() || query.model.trim().is_empty() {
             return None;
         }
         let list = self

@@ -8,6 +8,8 @@
 //! A price that says nothing about processing or service tier is one of the standard service: where the list
 //! has another price for the call's (half of it for a batch), it does not hold. A discount holds for all.
 
+use std::collections::HashMap;
+
 use super::catalogue::{Rates, Variant};
 use super::matching::{MatchRule, lowercase};
 use super::providers;
@@ -38,6 +40,43 @@ pub struct ContractEntry {
     /// Discount off the list price, in millionths.
     pub discount_ppm: Option<u32>,
     rule: MatchRule,
+}
+
+/// Every line of every contract, found by the model's name.
+#[derive(Debug, Default)]
+pub(super) struct Contracts {
+    pub(super) entries: Vec<ContractEntry>,
+    /// Places of the entries that name a model in full, by its lowercase name.
+    by_name: HashMap<String, Vec<usize>>,
+    /// Places of the others.
+    patterns: Vec<usize>,
+}
+
+impl Contracts {
+    pub(super) fn new(entries: Vec<ContractEntry>) -> Self {
+        let mut contracts = Self::default();
+        for (at, entry) in entries.iter().enumerate() {
+            match &entry.rule {
+                MatchRule::Equals(name) => contracts.by_name.entry(name.clone()).or_default().push(at),
+                _ => contracts.patterns.push(at),
+            }
+        }
+        contracts.entries = entries;
+        contracts
+    }
+
+    /// The entries that may be about a model of one of these names, in the order of import.
+    fn about(&self, names: &[Option<&str>]) -> Vec<&ContractEntry> {
+        let named = names
+            .iter()
+            .flatten()
+            .filter_map(|name| self.by_name.get(*name))
+            .flatten();
+        let mut places: Vec<usize> = named.chain(&self.patterns).copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|at| self.entries.get(at)).collect()
+    }
 }
 
 /// The entries that hold for a call.
@@ -119,7 +158,7 @@ pub(super) struct Called<'c> {
 
 /// The entries that hold for a call.
 pub(super) fn agreed<'a>(
-    entries: &'a [ContractEntry],
+    contracts: &'a Contracts,
     query: &PriceQuery<'_>,
     context: &[(&str, &str)],
     provider: Option<&str>,
@@ -135,7 +174,8 @@ pub(super) fn agreed<'a>(
     let is_better = |entry: &ContractEntry, than: Option<&ContractEntry>| {
         than.is_none_or(|than| entry.specificity() >= than.specificity())
     };
-    for entry in entries.iter().filter(|entry| entry.holds(query, context, &called)) {
+    let entries = contracts.about(&called.models).into_iter();
+    for entry in entries.filter(|entry| entry.holds(query, context, &called)) {
         let is_of_service = || list.is_none_or(|list| entry.names_service(&list.variants));
         if !entry.rates.priced().is_empty() && is_better(entry, agreed.price) && is_of_service() {
             agreed.price = Some(entry);

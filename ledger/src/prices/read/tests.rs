@@ -244,3 +244,18 @@ fn nested_and_long_files_are_refused_before_they_cost_anything() {
     let many = format!("model,input\n{}", "m,1\n".repeat(RECORDS_MAX + 1));
     assert!(refused("x.csv", &many).contains("records"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "(\\PC|[\\[\\]{}\",=#>:\n\r0-9.eE-]|input|model|prices|tools|provider|weekdays){0,60}") {
+        for path in ["x.csv", "x.toml"] {
+            let _ = read(&file(path, &text));
+            let _ = read(&file(path, &format!("model,input,output,weekdays,valid_from\n{text}")));
+            let _ = read(&file(path, &format!("[[prices]]\nmodel = \"m\"\n{text}")));
+        }
+        for format in [Format::GenaiPrices, Format::Litellm] {
+            let text = format!("{{\"m\": {{\"litellm_provider\": \"openai\", \"input_cost_per_token\": {text}}}}}");
+            let _ = read(&PriceFile { format: Some(format), ..file("x.json", &text) });
+        }
+    }
+}

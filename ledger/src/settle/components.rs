@@ -73,6 +73,10 @@ pub struct Component {
     /// Set while it waits to be settled.
     pub dirty: Option<Dirty>,
     keys: Vec<[u8; 16]>,
+    /// Servers' calls whose trace may tell who called them.
+    servers: Vec<ObservationId>,
+    /// True once the servers that nothing here called were looked for elsewhere, until more comes.
+    is_linked: bool,
 }
 
 /// All components in memory.
@@ -82,8 +86,6 @@ pub struct Components {
     by_key: HashMap<[u8; 16], ComponentId>,
     by_observation: HashMap<ObservationId, ComponentId>,
     links: Links,
-    /// Servers' calls whose trace may yet tell who called them.
-    waiting: Vec<ObservationId>,
     context: Context,
     /// Counters by tenant and service, by their end: what a newly told usage may cover.
     counters: HashMap<[u8; 16], BTreeMap<(i64, ObservationId), i64>>,
@@ -154,7 +156,7 @@ impl Components {
         self.by_observation.insert(observation.observation_id, home);
         for side in sides {
             if must_wait(side) {
-                self.waiting.push(observation.observation_id);
+                component.servers.push(observation.observation_id);
             } else {
                 self.links.insert(&observation, side);
             }
@@ -165,6 +167,7 @@ impl Components {
         }
         component.observations.push(observation);
         component.dirty = merged(component.dirty, dirty);
+        component.is_linked = false;
         self.n_observations += 1;
     }
 
@@ -218,25 +221,26 @@ impl Components {
     /// Links the servers' calls that nothing in their own trace called to callers elsewhere. A component that
     /// is not due yet may still be told who called.
     pub fn link_waiting(&mut self, is_due: impl Fn(&Dirty) -> bool) {
-        let mut by_home: BTreeMap<ComponentId, HashSet<ObservationId>> = BTreeMap::new();
-        for observation_id in std::mem::take(&mut self.waiting) {
-            if let Some(home) = self.by_observation.get(&observation_id) {
-                by_home.entry(*home).or_default().insert(observation_id);
-            }
-        }
         let mut unjoined: Vec<Observation> = Vec::new();
-        for (home, waiting) in by_home {
-            let Some(component) = self.slots[home].as_ref() else {
-                continue;
-            };
-            if component.dirty.as_ref().is_some_and(|dirty| !is_due(dirty)) {
-                self.waiting.extend(waiting);
+        for component in self.slots.iter_mut().flatten() {
+            let must_wait = component.dirty.as_ref().is_some_and(|dirty| !is_due(dirty));
+            if component.is_linked || component.servers.is_empty() || must_wait {
                 continue;
             }
+            component.is_linked = true;
             let not_called = unjoined_servers(&component.observations);
-            let is_unjoined = |id: &ObservationId| waiting.contains(id) && not_called.contains(id);
+            let waiting: HashSet<ObservationId> = component
+                .servers
+                .iter()
+                .copied()
+                .filter(|server| not_called.contains(server))
+                .collect();
             let servers = component.observations.iter();
-            unjoined.extend(servers.filter(|server| is_unjoined(&server.observation_id)).cloned());
+            unjoined.extend(
+                servers
+                    .filter(|server| waiting.contains(&server.observation_id))
+                    .cloned(),
+            );
         }
         unjoined.sort_by_key(|server| (server.start_ns, server.observation_id));
         for server in unjoined {
@@ -323,8 +327,6 @@ impl Components {
         let by_observation = &self.by_observation;
         self.links
             .retain(|observation_id| by_observation.contains_key(observation_id));
-        self.waiting
-            .retain(|observation_id| by_observation.contains_key(observation_id));
         self.counters.retain(|_, points| {
             points.retain(|(_, observation_id), _| by_observation.contains_key(observation_id));
             !points.is_empty()
@@ -391,6 +393,8 @@ impl Components {
             return;
         };
         component.keys.extend(taken.keys);
+        component.servers.extend(taken.servers);
+        component.is_linked = false;
         component.observations.extend(taken.observations);
         component.calls.extend(taken.calls);
         component.lines.extend(taken.lines);

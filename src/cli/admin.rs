@@ -10,6 +10,7 @@ const IMPORT_EXAMPLES: &str = "\
 Examples:
   spanledger import traces.jsonl                       the Collector's file exporter, into ./spanledger-data
   spanledger import captures/*.pb --data ./lake        request bodies; the signal is in the file name, or tried
+  spanledger import captures/codex                     a folder of them
   spanledger import body.bin --signal logs
   spanledger import big.jsonl.zst --url http://127.0.0.1:4318   through a server's OTLP HTTP port";
 

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -60,6 +60,59 @@ pub fn read(
             ),
         )),
     }
+}
+
+/// The files that paths name, in order; of a folder those whose name says that they hold a signal, such as
+/// `003-logs.pb`, in order of their names: what `spanledger capture` and a Collector write into one.
+///
+/// # Errors
+/// Kind invalid where a folder cannot be listed or holds no such file.
+pub fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let shown = path.display();
+        let entries = std::fs::read_dir(path)
+            .and_then(|entries| {
+                entries
+                    .map(|entry| Ok(entry?.path()))
+                    .collect::<std::io::Result<Vec<PathBuf>>>()
+            })
+            .map_err(|error| fail(Kind::Invalid, format!("cannot list {shown}: {error}")))?;
+        let mut found: Vec<PathBuf> = entries
+            .into_iter()
+            .filter(|entry| entry.is_file() && holds_a_signal(entry))
+            .collect();
+        if found.is_empty() {
+            return Err(fail(
+                Kind::Invalid,
+                format!(
+                    "{shown} holds no file of a signal; name them like 001-traces.pb, 002-logs.json, 003-metrics.jsonl"
+                ),
+            ));
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+fn holds_a_signal(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
+    let plain = [".gz", ".zst", ".zstd"]
+        .iter()
+        .find_map(|packed| name.strip_suffix(packed))
+        .unwrap_or(&name);
+    let is_known = ["pb", "bin", "json", "jsonl", "ndjson"]
+        .iter()
+        .any(|kind| plain.rsplit('.').next() == Some(kind));
+    is_known && signal_in(plain).is_some()
 }
 
 type Reader = Box<dyn BufRead + Send>;

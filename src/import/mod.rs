@@ -26,7 +26,7 @@ use crate::exit::{Kind, Outcome, fail};
 use crate::output::{self, grouped};
 use crate::serve::open_lake;
 use crate::source::Remote;
-use files::{Item, read};
+use files::{Item, expand, read};
 
 /// Problems that are named one by one; the rest is counted.
 const NAMED_PROBLEMS_MAX: u64 = 20;
@@ -38,11 +38,12 @@ pub async fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<Outcome> 
         SignalName::Logs => Signal::Logs,
         SignalName::Metrics => Signal::Metrics,
     });
+    let files = expand(&args.files)?;
     let mut sink = Sink::open(args, config).await?;
     let mut tally = Tally::default();
-    let progress = progress_bar(&args.files);
+    let progress = progress_bar(&files);
     let mut ended = Ok(());
-    for file in &args.files {
+    for file in &files {
         ended = import_file(file, signal, &mut sink, &mut tally, &progress).await;
         if ended.is_err() {
             break;

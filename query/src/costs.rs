@@ -503,7 +503,7 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
         sql.push_str(&format!(
             " UNION ALL SELECT {}CAST(NULL AS DECIMAL(38,15)), NULL, NULL, NULL, NULL, NULL, COUNT(*), \
              COUNT(*) FILTER (WHERE kind = 'llm'), COUNT(*) FILTER (WHERE status = 'error'), \
-             COUNT(*) FILTER (WHERE {IS_UNPRICED}), NULL, COUNT(*) FROM calls",
+             COUNT(*) FILTER (WHERE {IS_UNPRICED}), NULL, COUNT(*) AS n_rows FROM calls",
             names(&on_calls)
         ));
         sql.push_str(&conditions(request, "time", &on_calls));

@@ -119,6 +119,7 @@ impl Report {
 Ask next:
   spanledger costs --by team,model --since {from} {at}
   spanledger costs --by server,tool --since {from} {at}
+  spanledger sql \"SELECT server, tool, calls, lifetime_cost, first_touch, carry, call_cost, cost_per_success FROM tool_economics ORDER BY lifetime_cost DESC LIMIT 5\" {at}   the dearest tools
   spanledger sql \"SELECT date_trunc('hour', time) AS hour, COUNT(*) FROM calls WHERE agent = '{RUNAWAY_AGENT}' GROUP BY 1 ORDER BY 2 DESC LIMIT 3\" {at}   the runaway loop
   spanledger sql \"SELECT * FROM unpriced\" {at}   {UNPRICED_MODEL} has no price and is not free
 "

@@ -10,6 +10,7 @@
 //! | [`grpc`] | exports over OTLP gRPC, plain and gzipped |
 //! | [`otlp`] | requests built from data, re-encodings of the same content, gzip |
 //! | [`server`] | one running server on a folder of its own |
+//! | [`simulator`] | agent sessions with the truth of who caused every token |
 //! | [`tools`] | Python, Node.js and Chromium as `cargo xtask setup` installed them |
 //! | [`random`] | a seeded generator: a failure names its seed |
 //! | [`wait`] | waiting for a condition, with a deadline |
@@ -21,5 +22,6 @@ pub mod grpc;
 pub mod otlp;
 pub mod random;
 pub mod server;
+pub mod simulator;
 pub mod tools;
 pub mod wait;

@@ -14,9 +14,15 @@ const SPLIT_WORDS: Record<Split, string> = { team: 'Team', agent: 'Agent', serve
 const NONE_WORDS: Record<Split, string> = {
   team: 'no team named: set spanledger.team as a resource attribute',
   agent: 'calls outside a named agent',
-  server: 'model usage, which is not attributed to servers yet, and the host\'s built-in tools',
-  tool: 'model usage, which is not attributed to tools yet: the other rows are what the tools cost directly',
+  server: 'the model calls themselves, with what no server\'s tools added to them, and the host\'s built-in tools',
+  tool: 'the model calls themselves, with what no tool added to them: answers, instructions, messages',
   model: 'calls that use no model, such as tools',
+};
+
+/** What the cost of a row is, where it is not simply the cost of its calls. */
+const COST_WORDS: Partial<Record<Split, string>> = {
+  server: 'what the server\'s tools and resources added to model calls, and their own price',
+  tool: 'what the tool\'s definition, calls and results added to model calls, and its own price',
 };
 
 const COLUMNS: { sort: Sort; title: string }[] = [
@@ -89,7 +95,10 @@ function BreakdownTable(props: { split: Split }): JSX.Element | null {
         </table>
       </div>
       <p class="foot">
-        {hasNone ? <span><i>(none)</i>: {NONE_WORDS[split]}</span> : <span />}
+        <span>
+          {COST_WORDS[split] ? <>Cost: {COST_WORDS[split]}. </> : null}
+          {hasNone ? <><i>(none)</i>: {NONE_WORDS[split]}</> : null}
+        </span>
         {allRows && report.rows.length > ROWS_SHOWN + 1 ? <StateLink change={{ allRows: false }}>Show the first {ROWS_SHOWN}</StateLink> : null}
       </p>
     </>

@@ -5,6 +5,7 @@
 //!
 //! | module | what it proves |
 //! |---|---|
+//! | [`attribution`] | what tools cost adds up, in lines, views and reports |
 //! | [`captures`] | totals of real traffic equal the ground truth, in any order, sent twice |
 //! | [`prices`] | published (model, usage) → cost pairs come out of OTLP digit for digit |
 //! | [`sdks`] | the Python and JavaScript OpenTelemetry SDKs export unchanged |
@@ -22,6 +23,7 @@
     reason = "a failed test says so by a panic"
 )]
 
+mod attribution;
 mod captures;
 mod cli;
 mod crash;

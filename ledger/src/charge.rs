@@ -6,8 +6,8 @@
 //! that none can price is *unpriced*: its lines carry tokens and no cost, never 0. Where the effective total
 //! is a reported one, the rated pieces are scaled to it by largest remainder.
 //! A tool with a price of its own has one line of cause `direct` for each call.
-//! Each line goes to the call's own dimensions; who within the context caused it is not divided yet, and the
-//! lines say so (`cause` and `method` are `undivided`).
+//! A line is made for each bucket of the call as a whole, `undivided`; [`crate::attribution`] divides those of
+//! model calls among who caused them.
 
 use spanledger_model::ids::content_hash;
 use spanledger_model::{Bucket, Call, CallKind, FemtoUsd, LedgerLine, LineId, LineKind, Status, Usage};

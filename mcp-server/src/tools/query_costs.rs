@@ -30,7 +30,8 @@ pub(crate) fn definition() -> Tool {
         NAME,
         "Query costs",
         "Exact cost, tokens, calls and errors of LLM and MCP usage, split by dimensions, dearest first. rows and other \
-         add up to total.",
+         add up to total. By server, tool, prompt or resource_uri: the cost it caused (definition, calls and results in \
+         model calls, own price); null: the rest. By method: how surely that is divided.",
         json!({
             "type": "object",
             "properties": {

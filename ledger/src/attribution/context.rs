@@ -4,6 +4,7 @@
 //! arrived in between (results, messages). Where a context shrank it was compacted: definitions and
 //! instructions stay, the rest shrinks in proportion, so that the cost of what was summarised keeps its cause.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use spanledger_model::money::split_by_largest_remainder;
@@ -26,6 +27,10 @@ pub struct Turn {
     /// The parts of its output: tool calls and text.
     pub parts: Vec<Claim>,
 }
+
+/// Segments that a context keeps apart. Beyond it the older half is merged by cause: that prefix is one bucket
+/// (a cache read) but for the rare miss, so the merge costs order where order does not matter.
+const SEGMENTS_MAX: usize = 2_048;
 
 /// The context of one thread.
 #[derive(Debug, Clone, Default)]
@@ -56,12 +61,41 @@ impl Context {
         } else {
             self.shrink(input, &turn.arrived);
         }
+        self.bound();
         let visible = turn.output.saturating_sub(turn.reasoning.max(0)).max(0);
         let answer = [claim(Owner::Answer, Cause::Text, Method::Undivided)];
         let parts: &[Claim] = if turn.parts.is_empty() { &answer } else { &turn.parts };
         self.pending = divided(visible, parts, position);
         self.n_calls += 1;
         (&self.segments, &self.pending)
+    }
+
+    /// Merges the older half of a long context.
+    fn bound(&mut self) {
+        if self.segments.len() <= SEGMENTS_MAX {
+            return;
+        }
+        let recent = self.segments.split_off(SEGMENTS_MAX / 2);
+        let mut merged: Vec<Segment> = Vec::new();
+        let mut places: HashMap<(Arc<Owner>, Cause, bool, bool, Method), usize> = HashMap::new();
+        for segment in std::mem::replace(&mut self.segments, recent) {
+            let key = (
+                Arc::clone(&segment.owner),
+                segment.cause,
+                segment.history,
+                segment.compacted,
+                segment.method,
+            );
+            match places.get(&key) {
+                Some(place) => merged[*place].tokens += segment.tokens,
+                None => {
+                    places.insert(key, merged.len());
+                    merged.push(segment);
+                }
+            }
+        }
+        merged.append(&mut self.segments);
+        self.segments = merged;
     }
 
     /// Growth: first the previous output, as far as it was visible, then what arrived.

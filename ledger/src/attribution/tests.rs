@@ -378,6 +378,25 @@ fn a_tool_that_is_never_called_only_adds_what_its_definition_costs() {
 }
 
 #[test]
+fn a_very_long_context_stays_bounded_and_exact() {
+    let mut calls = Vec::new();
+    for position in 0..3_000_i64 {
+        let mut call = lone(1_000 + position * 60, Vec::new());
+        call.turn.arrived = vec![Claim {
+            cause: Cause::Result,
+            ..definition(&format!("s/t{}", position % 7), 10)
+        }];
+        call.read = call.turn.input - 60;
+        calls.push(call);
+    }
+    let walked = walk(&calls, RATES, Policy::Prefix);
+    assert!(walked.iter().all(|atoms| atoms.len() < 3_000));
+    for (atoms, call) in walked.iter().zip(&calls) {
+        assert_eq!(cost(atoms), billed(call, RATES));
+    }
+}
+
+#[test]
 fn growth_beyond_what_results_can_be_is_nobodys() {
     let mut second = lone(1_000 + 10 + 5_000, Vec::new());
     second.turn.arrived = vec![Claim {

@@ -40,44 +40,92 @@ type Key<'c> = (Option<&'c str>, Option<usize>, Option<&'c str>, String);
 /// The threads of a component. Calls without an input count are in none: they cannot be divided.
 #[must_use]
 pub fn threads(folded: &Folded, sent: &Sent<'_>) -> Vec<Thread> {
+    let around = Around::new(folded, sent);
     let calls = &folded.calls;
     let mut groups: BTreeMap<Key<'_>, Vec<usize>> = BTreeMap::new();
     for (position, call) in calls.iter().enumerate() {
         if is_divisible(call) {
-            groups.entry(key(folded, position)).or_default().push(position);
+            groups.entry(around.key(position)).or_default().push(position);
         }
     }
     let mut threads = Vec::new();
     for ((session, within, ..), mut members) in groups {
         members.sort_by_key(|member| (calls[*member].start_ns, calls[*member].call_id));
         let (main, side) = without_side_calls(calls, members);
-        threads.extend(
-            side.into_iter()
-                .map(|member| thread(folded, sent, &[member], session, within)),
-        );
-        threads.push(thread(folded, sent, &main, session, within));
+        threads.extend(side.into_iter().map(|member| Thread {
+            calls: vec![member],
+            turns: vec![counts(&calls[member])],
+        }));
+        threads.push(thread(&around, main, session, within));
     }
     threads
+}
+
+/// What surrounds the model calls of a component, gathered once.
+struct Around<'f> {
+    calls: &'f [Call],
+    /// For each call the tool call it ran within.
+    above: Vec<Option<usize>>,
+    /// Tool, resource and prompt calls by the tool call they ran within, by end.
+    tools: HashMap<Option<usize>, Vec<usize>>,
+    /// The tools that were called, each once.
+    owners: Vec<(Owner, &'f str)>,
+    /// Lists of tools that were fetched.
+    lists: Vec<(usize, ContextSizes)>,
+    sent: &'f Sent<'f>,
+}
+
+impl<'f> Around<'f> {
+    fn new(folded: &'f Folded, sent: &'f Sent<'f>) -> Self {
+        let calls = &folded.calls;
+        let above: Vec<Option<usize>> = (0..calls.len()).map(|position| tool_above(folded, position)).collect();
+        let mut tools: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
+        let mut owners = BTreeMap::new();
+        let mut lists = Vec::new();
+        for (position, call) in calls.iter().enumerate() {
+            match call.kind {
+                CallKind::Tool | CallKind::Resource | CallKind::Prompt => {
+                    tools.entry(above[position]).or_default().push(position);
+                    if let Some(name) = call.mcp.tool.as_deref().filter(|_| call.kind == CallKind::Tool) {
+                        owners.entry(owner(call)).or_insert(name);
+                    }
+                }
+                CallKind::Mcp => lists.extend(sent.of(call).map(|listed| (position, listed))),
+                _ => {}
+            }
+        }
+        for tools in tools.values_mut() {
+            tools.sort_by_key(|tool| (end_ns(&calls[*tool]), calls[*tool].call_id));
+        }
+        Self {
+            calls,
+            above,
+            tools,
+            owners: owners.into_iter().collect(),
+            lists,
+            sent,
+        }
+    }
+
+    fn key(&self, position: usize) -> Key<'f> {
+        let call = &self.calls[position];
+        let model = call
+            .model
+            .response_model
+            .as_deref()
+            .or(call.model.request_model.as_deref());
+        (
+            session(call),
+            self.above[position],
+            call.dimensions.agent.as_deref(),
+            model.map(bare_model).unwrap_or_default(),
+        )
+    }
 }
 
 fn is_divisible(call: &Call) -> bool {
     // A counter's call is a sum over many: there is no context in it.
     call.kind == CallKind::Llm && call.usage.input.is_some_and(|input| input > 0) && !call.rules.contains("counter")
-}
-
-fn key(folded: &Folded, position: usize) -> Key<'_> {
-    let call = &folded.calls[position];
-    let model = call
-        .model
-        .response_model
-        .as_deref()
-        .or(call.model.request_model.as_deref());
-    (
-        session(call),
-        tool_above(folded, position),
-        call.dimensions.agent.as_deref(),
-        model.map(bare_model).unwrap_or_default(),
-    )
 }
 
 fn session(call: &Call) -> Option<&str> {
@@ -113,47 +161,26 @@ fn without_side_calls(calls: &[Call], members: Vec<usize>) -> (Vec<usize>, Vec<u
     (main, side)
 }
 
-fn thread(
-    folded: &Folded,
-    sent: &Sent<'_>,
-    members: &[usize],
-    session_id: Option<&str>,
-    within: Option<usize>,
-) -> Thread {
-    let calls = &folded.calls;
+fn thread(around: &Around<'_>, members: Vec<usize>, session_id: Option<&str>, within: Option<usize>) -> Thread {
+    let calls = around.calls;
     let first_trace = members.first().and_then(|first| calls[*first].trace_id);
     let is_near = |call: &Call| match (session_id, session(call)) {
         (Some(ours), Some(theirs)) => ours == theirs,
         _ => call.trace_id.is_some() && call.trace_id == first_trace,
     };
-    let mut tools: Vec<usize> = (0..calls.len())
-        .filter(|position| {
-            let call = &calls[*position];
-            matches!(call.kind, CallKind::Tool | CallKind::Resource | CallKind::Prompt)
-                && is_near(call)
-                && tool_above(folded, *position) == within
-        })
-        .collect();
-    tools.sort_by_key(|tool| (end_ns(&calls[*tool]), calls[*tool].call_id));
-    // Written by the last model call that had begun, read by the first that began after it ended.
-    let writer = |call: &Call| {
-        members
-            .iter()
-            .rposition(|member| calls[*member].start_ns <= call.start_ns)
-    };
-    let reader = |call: &Call| {
-        let ended = end_ns(call).saturating_sub(SLACK_NS);
-        members.iter().position(|member| calls[*member].start_ns >= ended)
-    };
+    let starts: Vec<i64> = members.iter().map(|member| calls[*member].start_ns).collect();
     let mut read: Vec<Vec<&Call>> = vec![Vec::new(); members.len()];
     let mut written: Vec<Vec<&Call>> = vec![Vec::new(); members.len()];
-    for tool in tools {
-        let call = &calls[tool];
-        if let Some(position) = writer(call).filter(|_| call.kind == CallKind::Tool) {
-            written[position].push(call);
+    let tools = around.tools.get(&within).into_iter().flatten();
+    for call in tools.map(|tool| &calls[*tool]).filter(|call| is_near(call)) {
+        // Written by the last model call that had begun, read by the first that began after it ended.
+        let n_begun = starts.partition_point(|start| *start <= call.start_ns);
+        if n_begun > 0 && call.kind == CallKind::Tool {
+            written[n_begun - 1].push(call);
         }
-        if let Some(position) = reader(call) {
-            read[position].push(call);
+        let ended = end_ns(call).saturating_sub(SLACK_NS);
+        if let Some(read) = read.get_mut(starts.partition_point(|start| *start < ended)) {
+            read.push(call);
         }
     }
     let ratio = Ratio::learnt(members.iter().map(|member| &calls[*member]).zip(&read));
@@ -162,34 +189,24 @@ fn thread(
         turn.parts = written[position].iter().map(|call| parts(call, ratio)).collect();
         let arrived = read[position].iter().map(|call| arrived(call, ratio));
         if position == 0 {
-            turn.base = base(folded, sent, members, &is_near, ratio);
+            turn.base = base(around, &members, &is_near, ratio);
             turn.base.extend(arrived);
         } else {
             turn.arrived = arrived.collect();
         }
         complete(turn);
     }
-    Thread {
-        calls: members.to_vec(),
-        turns,
-    }
+    Thread { calls: members, turns }
 }
 
 /// What the first call sent before its conversation, as far as some record of the thread tells its size:
 /// definitions, then instructions. Where no model call tells, the tool lists that were fetched do.
-fn base(
-    folded: &Folded,
-    sent: &Sent<'_>,
-    members: &[usize],
-    is_near: &dyn Fn(&Call) -> bool,
-    ratio: Ratio,
-) -> Vec<Claim> {
-    let calls = &folded.calls;
-    let stated = members.iter().find_map(|member| sent.of(&calls[*member]));
+fn base(around: &Around<'_>, members: &[usize], is_near: &dyn Fn(&Call) -> bool, ratio: Ratio) -> Vec<Claim> {
+    let stated = members.iter().find_map(|member| around.sent.of(&around.calls[*member]));
     let mut claims = Vec::new();
     let mut define = |context: &ContextSizes, server: Option<&str>| {
         for (name, bytes, _) in &context.tools {
-            let owner = defined(calls, name, server);
+            let owner = defined(around, name, server);
             if claims.iter().all(|claim: &Claim| *claim.owner != owner) {
                 claims.push(ratio.claim(owner, Cause::Definition, Some(*bytes), 0));
             }
@@ -198,13 +215,11 @@ fn base(
     match &stated {
         Some(context) if !context.tools.is_empty() => define(context, None),
         _ => {
-            let first_ns = members.first().map_or(i64::MAX, |first| calls[*first].start_ns);
-            let lists = calls
-                .iter()
-                .filter(|call| call.kind == CallKind::Mcp && call.start_ns <= first_ns && is_near(call));
-            for call in lists {
-                if let Some(context) = sent.of(call) {
-                    define(&context, call.mcp.server.as_deref());
+            let first_ns = members.first().map_or(i64::MIN, |first| around.calls[*first].start_ns);
+            for (list, listed) in &around.lists {
+                let call = &around.calls[*list];
+                if call.start_ns <= first_ns && is_near(call) {
+                    define(listed, call.mcp.server.as_deref());
                 }
             }
         }
@@ -216,33 +231,32 @@ fn base(
 }
 
 /// Whose definition a name is: as called in this component, else with the server its spelling shows.
-fn defined(calls: &[Call], name: &str, server: Option<&str>) -> Owner {
-    let tools = || {
-        calls
-            .iter()
-            .filter(|call| call.kind == CallKind::Tool && call.mcp.tool.is_some())
+fn defined(around: &Around<'_>, name: &str, server: Option<&str>) -> Owner {
+    let server_of = |owner: &Owner| match owner {
+        Owner::Tool { server, .. } => server.clone(),
+        _ => None,
     };
-    if let Some(call) = tools().find(|call| {
-        let same_server = server.is_none() || call.mcp.server.as_deref() == server;
-        same_server && names_agree(Some(name), call.mcp.tool.as_deref())
-    }) {
-        return owner(call);
+    let called = around.owners.iter().find(|(owner, tool)| {
+        let same_server = server.is_none() || server_of(owner).as_deref() == server;
+        same_server && names_agree(Some(name), Some(tool))
+    });
+    if let Some((owner, _)) = called {
+        return owner.clone();
     }
-    let split = name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__"));
-    let by_known_server = || {
-        let server = tools()
-            .filter_map(|call| call.mcp.server.as_deref())
-            .find(|server| without_server(server, name) != name)?;
-        Some((server, without_server(server, name)))
-    };
-    let (server, tool) = match split.or_else(by_known_server) {
-        Some((server, tool)) => (Some(server), tool),
-        None => (server, name),
-    };
-    Owner::Tool {
+    let named = |server: Option<&str>, tool: &str| Owner::Tool {
         server: server.map(str::to_owned),
         tool: tool.to_owned(),
+    };
+    if let Some((server, tool)) = name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__")) {
+        return named(Some(server), tool);
     }
+    for known in around.owners.iter().filter_map(|(owner, _)| server_of(owner)) {
+        let bare = without_server(&known, name);
+        if bare != name {
+            return named(Some(&known), bare);
+        }
+    }
+    named(server, name)
 }
 
 fn counts(call: &Call) -> Turn {

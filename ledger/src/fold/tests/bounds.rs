@@ -126,19 +126,6 @@ fn a_flood_of_records_of_one_call_folds_in_bounds() {
     assert!(!fold(&flood).calls.is_empty());
 }
 
-/// Not part of the suite: prints what a fold of a component of 20,000 observations takes.
-/// `cargo test --release -p spanledger-ledger -- --ignored --nocapture fold_of_20_000`
-#[test]
-#[ignore = "a measurement"]
-fn a_fold_of_20_000_observations_is_measured() {
-    for n in [5_000, 10_000, 20_000] {
-        let records = session(n);
-        let start = std::time::Instant::now();
-        let n_calls = fold(&records).calls.len();
-        eprintln!("{n} observations, {n_calls} calls: {} ms", start.elapsed().as_millis());
-    }
-}
-
 /// Any record, with or without rings of parents, of few traces, spans, sessions, names and counts, so that much of it may be of one call.
 fn any_observation(rings_too: bool) -> impl Strategy<Value = Observation> {
     let identity = (

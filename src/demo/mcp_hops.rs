@@ -284,6 +284,15 @@ pub fn http_client_span(
     }
 }
 
+/// Bytes of each tool's definition, as JSON: a description, and a schema that grows with its arguments.
+fn definition_bytes(server: &Server) -> String {
+    let sizes = server
+        .tools
+        .iter()
+        .map(|tool| format!("\"{}\":{}", tool.name, 280 + 14 * tool.arguments.len()));
+    format!("{{{}}}", sizes.collect::<Vec<_>>().join(","))
+}
+
 /// `tools/list` at the start of a session: client span below `parent` where there is one, server span.
 pub fn list_tools(
     outbox: &mut Outbox,
@@ -318,6 +327,8 @@ pub fn list_tools(
     let mut attributes = vec![
         kv("mcp.method.name", "tools/list"),
         kv("mcp.protocol.version", PROTOCOL),
+        // How large each definition is that every request of the session then sends.
+        kv("spanledger.definition_bytes", definition_bytes(server)),
     ];
     match server.sdk {
         ServerSdk::FastMcp => attributes.extend([

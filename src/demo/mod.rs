@@ -128,6 +128,7 @@ async fn send_week(args: &DemoArgs, server: &Server) -> anyhow::Result<Report> {
     progress.finish_and_clear();
     let measured = Totals::measured(&ask(&server.engine, totals::MEASURE_SQL).await?);
     let costs = ask(&server.engine, report::COSTS_SQL).await?;
+    let tools = ask(&server.engine, report::TOOLS_SQL).await?;
     let from = days.first().copied().unwrap_or(end);
     Ok(Report {
         from,
@@ -136,6 +137,7 @@ async fn send_week(args: &DemoArgs, server: &Server) -> anyhow::Result<Report> {
         truth,
         measured,
         costs,
+        tools,
     })
 }
 

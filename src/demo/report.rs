@@ -16,6 +16,11 @@ use crate::serve::Addresses;
 pub const COSTS_SQL: &str = "\
 SELECT team, SUM(effective_cost) AS cost FROM ledger GROUP BY team ORDER BY team";
 
+/// The dearest tools: what they cost and through what.
+pub const TOOLS_SQL: &str = "\
+SELECT server, tool, calls, lifetime_cost, first_touch, carry, call_cost, context_tax, idle_tax, cost_per_success
+FROM tool_economics WHERE tool IS NOT NULL ORDER BY lifetime_cost DESC NULLS LAST, server, tool LIMIT 5";
+
 /// The demo's end.
 pub struct Report {
     /// First day.
@@ -30,6 +35,8 @@ pub struct Report {
     pub measured: Totals,
     /// Rows of [`COSTS_SQL`].
     pub costs: Vec<Value>,
+    /// Rows of [`TOOLS_SQL`].
+    pub tools: Vec<Value>,
 }
 
 impl Report {
@@ -47,6 +54,7 @@ impl Report {
             "truth": self.truth,
             "measured": self.measured,
             "costs": self.costs,
+            "tools": self.tools,
             "differences": self.differences(),
         })
     }
@@ -72,8 +80,45 @@ impl Report {
                 let _ = writeln!(text, "  {line}");
             }
         }
+        if !self.tools.is_empty() {
+            let _ = write!(
+                text,
+                "\nThe dearest tools, by what they put into model calls (results, calls, definitions):\n\n{}",
+                self.tools_table()
+            );
+        }
         text.push_str(&self.next(addresses, data, is_over));
         text
+    }
+
+    fn tools_table(&self) -> String {
+        let columns = [
+            ("server", "server"),
+            ("tool", "tool"),
+            ("calls", "calls"),
+            ("lifetime_cost", "cost"),
+            ("first_touch", "results"),
+            ("carry", "results_again"),
+            ("call_cost", "calls_written"),
+            ("context_tax", "definition"),
+            ("idle_tax", "of_it_idle"),
+        ];
+        let shown = |column: &str, value: &Value| match value {
+            Value::Null => Value::from(""),
+            Value::String(_) if !matches!(column, "server" | "tool") => output::dollars(value, 3).into(),
+            Value::Number(count) => grouped(count.as_i64().unwrap_or_default()).into(),
+            other => other.clone(),
+        };
+        let rows: Vec<Map<String, Value>> = self
+            .tools
+            .iter()
+            .map(|row| {
+                let cell = |(column, title): &(&str, &str)| ((*title).to_owned(), shown(column, &row[*column]));
+                columns.iter().map(cell).collect()
+            })
+            .collect();
+        let titles = columns.map(|(_, title)| title.to_owned());
+        output::table(&titles, &rows.iter().collect::<Vec<_>>())
     }
 
     fn table(&self) -> String {
@@ -119,7 +164,7 @@ impl Report {
 Ask next:
   spanledger costs --by team,model --since {from} {at}
   spanledger costs --by server,tool --since {from} {at}
-  spanledger sql \"SELECT server, tool, calls, lifetime_cost, first_touch, carry, call_cost, cost_per_success FROM tool_economics ORDER BY lifetime_cost DESC LIMIT 5\" {at}   the dearest tools
+  spanledger sql \"SELECT * FROM tool_economics ORDER BY lifetime_cost DESC\" {at}   every figure of every tool
   spanledger sql \"SELECT date_trunc('hour', time) AS hour, COUNT(*) FROM calls WHERE agent = '{RUNAWAY_AGENT}' GROUP BY 1 ORDER BY 2 DESC LIMIT 3\" {at}   the runaway loop
   spanledger sql \"SELECT * FROM unpriced\" {at}   {UNPRICED_MODEL} has no price and is not free
 "
@@ -193,6 +238,10 @@ mod tests {
             truth: totals(7),
             measured: totals(measured_calls),
             costs: vec![json!({ "team": "search", "cost": "1.23" })],
+            tools: vec![json!({
+                "server": "postgres", "tool": "run_query", "calls": 1_228, "lifetime_cost": "0.356593375",
+                "first_touch": "0.19726", "idle_tax": null,
+            })],
         }
     }
 
@@ -208,6 +257,8 @@ mod tests {
         for part in [
             "12,345 spans",
             "1.23",
+            "1,228",
+            "$0.357",
             "exactly",
             "spanledger costs --by team,model",
             "http://127.0.0.1:8080/mcp",

@@ -236,11 +236,14 @@ async fn a_wrong_name_is_answered_with_the_right_one() {
 }
 
 #[tokio::test]
-async fn every_statement_of_the_sql_guide_is_answered() {
-    let guide = include_str!("../../../docs/sql.md");
-    let blocks = guide
-        .split("```sql\n")
-        .skip(1)
+async fn every_statement_of_the_guides_is_answered() {
+    let guides = [
+        include_str!("../../../docs/sql.md"),
+        include_str!("../../../docs/attribution.md"),
+    ];
+    let blocks = guides
+        .iter()
+        .flat_map(|guide| guide.split("```sql\n").skip(1))
         .filter_map(|rest| rest.split("```").next());
     let statements: Vec<&str> = blocks
         .flat_map(|block| block.split(";\n"))

@@ -262,8 +262,7 @@ fn claim(owner: Owner, cause: Cause, method: Method) -> Claim {
     }
 }
 
-/// Tokens of a claim whose size is known, before the provider counted it: four bytes a token, the usual figure
-/// for English text and JSON.
+/// Tokens of a claim whose size is known, before the provider counted it: its weight.
 fn estimate(claim: &Claim) -> i64 {
-    i64::try_from(claim.weight / 4).unwrap_or(i64::MAX).max(1)
+    i64::try_from(claim.weight).unwrap_or(i64::MAX).max(1)
 }

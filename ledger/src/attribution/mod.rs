@@ -149,7 +149,7 @@ pub struct Claim {
     pub owner: Arc<Owner>,
     /// What it is.
     pub cause: Cause,
-    /// Its weight among the claims beside it: bytes, or estimated tokens, or 1.
+    /// Its weight among the claims beside it: its estimated tokens, or 1 where nothing is known.
     pub weight: u64,
     /// The most tokens it can be, where that is known: a token is at least one byte. Growth beyond what all
     /// claims can hold is nobody's ([`Owner::Unknown`]).
@@ -177,5 +177,7 @@ pub struct Segment {
     pub since: usize,
 }
 
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;

@@ -17,8 +17,14 @@ use crate::fold::Folded;
 use crate::fold::model_calls::bare_model;
 use crate::fold::names::{names_agree, without_server};
 
-/// Bytes of text a token is where the thread does not tell: the usual figure for English and JSON.
-const BYTES_A_TOKEN: u64 = 4;
+/// Bytes a token is in prose, and in results where the thread does not tell: the usual figure for English.
+const PROSE: Ratio = Ratio { bytes: 4, tokens: 1 };
+/// Bytes a token is in JSON, which definitions and arguments are: 2.5 to 3.5 were measured.
+const JSON: Ratio = Ratio { bytes: 3, tokens: 1 };
+/// Tokens of a tool call whose arguments are not known, and of the text that stands beside one.
+const CALL_TOKENS: u64 = 60;
+/// See [`CALL_TOKENS`].
+const TEXT_TOKENS: u64 = 40;
 /// Tokens that a provider adds to a message around its text: 12 to 20 were measured (reference/finops.md §4.1).
 const FRAMING_TOKENS: i64 = 32;
 /// How many later calls of a thread are looked at to tell a side call from a compaction.
@@ -51,7 +57,8 @@ pub fn threads(folded: &Folded, sent: &Sent<'_>) -> Vec<Thread> {
     let mut threads = Vec::new();
     for ((session, within, ..), mut members) in groups {
         members.sort_by_key(|member| (calls[*member].start_ns, calls[*member].call_id));
-        let (main, side) = without_side_calls(calls, members);
+        let returned = |from: usize, to: usize| around.n_returned(within, calls[from].start_ns, calls[to].start_ns) > 0;
+        let (main, side) = without_side_calls(calls, members, &returned);
         threads.extend(side.into_iter().map(|member| Thread {
             calls: vec![member],
             turns: vec![counts(&calls[member])],
@@ -107,6 +114,13 @@ impl<'f> Around<'f> {
         }
     }
 
+    /// How many tool calls within the same tool call ended between two times.
+    fn n_returned(&self, within: Option<usize>, from_ns: i64, to_ns: i64) -> usize {
+        let Some(tools) = self.tools.get(&within) else { return 0 };
+        let before = |time_ns: i64| tools.partition_point(|tool| end_ns(&self.calls[*tool]) <= time_ns);
+        before(to_ns).saturating_sub(before(from_ns))
+    }
+
     fn key(&self, position: usize) -> Key<'f> {
         let call = &self.calls[position];
         let model = call
@@ -141,18 +155,29 @@ fn tool_above(folded: &Folded, position: usize) -> Option<usize> {
 }
 
 /// Takes out the calls that do not stand in the growing context: much smaller than the one before, while a
-/// later one continues that.
-fn without_side_calls(calls: &[Call], members: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
+/// later one continues that; or first, and much smaller than the next although nothing was returned between.
+fn without_side_calls(
+    calls: &[Call],
+    members: Vec<usize>,
+    returned: &dyn Fn(usize, usize) -> bool,
+) -> (Vec<usize>, Vec<usize>) {
     let input = |position: usize| calls[position].usage.input.unwrap_or(0);
+    let output = |position: usize| calls[position].usage.output.unwrap_or(0);
     let (mut main, mut side): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
     for (at, member) in members.iter().enumerate() {
         let before = main.last().map_or(0, |last| input(*last));
         let is_smaller = input(*member) < before / 2;
-        let continues = members[at + 1..]
-            .iter()
-            .take(LOOK_AHEAD)
-            .any(|later| input(*later) >= before);
-        if is_smaller && continues {
+        let continues = || {
+            members[at + 1..]
+                .iter()
+                .take(LOOK_AHEAD)
+                .any(|later| input(*later) >= before)
+        };
+        let is_a_preface = main.is_empty()
+            && members.get(at + 1).is_some_and(|next| {
+                input(*member).saturating_add(output(*member)) < input(*next) / 2 && !returned(*member, *next)
+            });
+        if (is_smaller && continues()) || is_a_preface {
             side.push(*member);
         } else {
             main.push(*member);
@@ -186,10 +211,10 @@ fn thread(around: &Around<'_>, members: Vec<usize>, session_id: Option<&str>, wi
     let ratio = Ratio::learnt(members.iter().map(|member| &calls[*member]).zip(&read));
     let mut turns: Vec<Turn> = members.iter().map(|member| counts(&calls[*member])).collect();
     for (position, turn) in turns.iter_mut().enumerate() {
-        turn.parts = written[position].iter().map(|call| parts(call, ratio)).collect();
+        turn.parts = written[position].iter().map(|call| part(call)).collect();
         let arrived = read[position].iter().map(|call| arrived(call, ratio));
         if position == 0 {
-            turn.base = base(around, &members, &is_near, ratio);
+            turn.base = base(around, &members, &is_near);
             turn.base.extend(arrived);
         } else {
             turn.arrived = arrived.collect();
@@ -201,14 +226,14 @@ fn thread(around: &Around<'_>, members: Vec<usize>, session_id: Option<&str>, wi
 
 /// What the first call sent before its conversation, as far as some record of the thread tells its size:
 /// definitions, then instructions. Where no model call tells, the tool lists that were fetched do.
-fn base(around: &Around<'_>, members: &[usize], is_near: &dyn Fn(&Call) -> bool, ratio: Ratio) -> Vec<Claim> {
+fn base(around: &Around<'_>, members: &[usize], is_near: &dyn Fn(&Call) -> bool) -> Vec<Claim> {
     let stated = members.iter().find_map(|member| around.sent.of(&around.calls[*member]));
     let mut claims = Vec::new();
     let mut define = |context: &ContextSizes, server: Option<&str>| {
         for (name, bytes, _) in &context.tools {
             let owner = defined(around, name, server);
             if claims.iter().all(|claim: &Claim| *claim.owner != owner) {
-                claims.push(ratio.claim(owner, Cause::Definition, Some(*bytes), 0));
+                claims.push(JSON.claim(owner, Cause::Definition, Some(*bytes), 0));
             }
         }
     };
@@ -225,7 +250,7 @@ fn base(around: &Around<'_>, members: &[usize], is_near: &dyn Fn(&Call) -> bool,
         }
     }
     if let Some(bytes) = stated.and_then(|context| context.system) {
-        claims.push(ratio.claim(Owner::System, Cause::System, Some(bytes), 0));
+        claims.push(PROSE.claim(Owner::System, Cause::System, Some(bytes), 0));
     }
     claims
 }
@@ -302,13 +327,13 @@ fn arrived(call: &Call, ratio: Ratio) -> Claim {
 }
 
 /// What the model wrote to make a call: its name and arguments.
-fn parts(call: &Call, ratio: Ratio) -> Claim {
+fn part(call: &Call) -> Claim {
     let name = call.mcp.tool.as_deref().map_or(0, str::len);
     let bytes = call
         .sizes
         .request_bytes
         .map(|bytes| bytes.saturating_add(i64::try_from(name).unwrap_or(0)));
-    ratio.claim(owner(call), Cause::Call, bytes, FRAMING_TOKENS)
+    JSON.claim(owner(call), Cause::Call, bytes, FRAMING_TOKENS)
 }
 
 /// Bytes a token is in a thread: tokens and the bytes they were, summed.
@@ -340,14 +365,7 @@ impl Ratio {
         }
         // Outside of this the growth held more than the result: a mean of all text is the better guess.
         let is_plausible = tokens > 0 && bytes >= 2 * tokens && bytes <= 6 * tokens;
-        if is_plausible {
-            Self { bytes, tokens }
-        } else {
-            Self {
-                bytes: BYTES_A_TOKEN,
-                tokens: 1,
-            }
-        }
+        if is_plausible { Self { bytes, tokens } } else { PROSE }
     }
 
     /// A claim by its bytes, weighed in tokens; where they are not known its weight is 0 until [`complete`]
@@ -398,15 +416,24 @@ impl<'o> Sent<'o> {
 /// Gives claims of unknown size the mean of those known, and what no claim explains to where it belongs: the
 /// rest of a first context to its base, the rest of an output to the answer's text.
 fn complete(turn: &mut Turn) {
-    for claims in [&mut turn.base, &mut turn.arrived, &mut turn.parts] {
+    let is_known = |claim: &Claim| claim.method == Method::Bytes;
+    let are_parts_known = turn.parts.iter().all(is_known);
+    for (claims, usual) in [
+        (&mut turn.base, 1),
+        (&mut turn.arrived, 1),
+        (&mut turn.parts, CALL_TOKENS),
+    ] {
         let known: Vec<u64> = claims
             .iter()
-            .filter(|claim| claim.method == Method::Bytes)
+            .filter(|claim| is_known(claim))
             .map(|claim| claim.weight)
             .collect();
-        let mean = known.iter().sum::<u64>() / u64::try_from(known.len().max(1)).unwrap_or(1);
-        for claim in claims.iter_mut().filter(|claim| claim.method != Method::Bytes) {
-            claim.weight = mean.max(1);
+        let mean = match u64::try_from(known.len()) {
+            Ok(n_known @ 1..) => (known.iter().sum::<u64>() / n_known).max(1),
+            _ => usual,
+        };
+        for claim in claims.iter_mut().filter(|claim| !is_known(claim)) {
+            claim.weight = mean;
         }
     }
     let of_claims = |claims: &[Claim]| claims.iter().map(|claim| claim.weight).sum::<u64>();
@@ -420,16 +447,19 @@ fn complete(turn: &mut Turn) {
         } else {
             plain(Owner::Base, Cause::Undivided, weight)
         };
-        let after = turn
-            .base
-            .iter()
-            .take_while(|claim| matches!(claim.cause, Cause::Definition | Cause::System))
-            .count();
+        let is_prefix = |claim: &&Claim| matches!(claim.cause, Cause::Definition | Cause::System);
+        let after = turn.base.iter().take_while(is_prefix).count();
         turn.base.insert(after, rest);
     }
-    if !turn.parts.is_empty() && turn.parts.iter().all(|part| part.method == Method::Bytes) {
-        let weight = rest(turn.output.saturating_sub(turn.reasoning), &turn.parts);
-        turn.parts.push(plain(Owner::Answer, Cause::Text, weight));
+    if !turn.parts.is_empty() {
+        let visible = turn.output.saturating_sub(turn.reasoning);
+        let mut text = plain(Owner::Answer, Cause::Text, TEXT_TOKENS);
+        if are_parts_known {
+            text.weight = rest(visible, &turn.parts);
+        } else {
+            text.method = Method::Counts;
+        }
+        turn.parts.push(text);
     }
 }
 
@@ -578,7 +608,7 @@ mod tests {
         // One result of 4,000 bytes was all that arrived: 1,000 tokens, four bytes each.
         assert_eq!(
             base.iter().map(|claim| claim.weight).collect::<Vec<_>>(),
-            [100, 150, 50, 200, 1_500]
+            [133, 200, 66, 200, 1_401]
         );
     }
 

@@ -83,8 +83,12 @@ impl<'o> Inheritance<'o> {
     pub(crate) fn fill(&self, index: &Index<'o>, members: &[usize], dimensions: &mut Dimensions) {
         for (slot, (_, get, set)) in INHERITED.iter().enumerate() {
             if get(dimensions).is_none() {
-                let inherited = members.iter().find_map(|member| self.from_above(index, *member, *get));
-                let agreed = || members.iter().find_map(|member| self.from_trace(index, *member, slot));
+                let inherited = members.iter().find_map(|member| self.above(index, *member, *get));
+                let agreed = || {
+                    members
+                        .iter()
+                        .find_map(|member| self.agreed_in_trace(index, *member, slot))
+                };
                 *set(dimensions) = inherited.or_else(agreed).map(str::to_owned);
             }
         }
@@ -93,17 +97,17 @@ impl<'o> Inheritance<'o> {
     /// The conversation a record belongs to: its own, that of a span above it, or its trace's.
     pub(crate) fn session(&self, index: &Index<'o>, position: usize) -> Option<&'o str> {
         let own = index.get(position).dimensions.session_id.as_deref();
-        own.or_else(|| self.from_above(index, position, INHERITED[SESSION].1))
-            .or_else(|| self.from_trace(index, position, SESSION))
+        own.or_else(|| self.above(index, position, INHERITED[SESSION].1))
+            .or_else(|| self.agreed_in_trace(index, position, SESSION))
     }
 
-    fn from_above(&self, index: &Index<'o>, position: usize, get: Get) -> Option<&'o str> {
+    fn above(&self, index: &Index<'o>, position: usize, get: Get) -> Option<&'o str> {
         index
             .ancestors(position)
             .find_map(|ancestor| get(&index.get(ancestor).dimensions).as_deref())
     }
 
-    fn from_trace(&self, index: &Index<'o>, position: usize, slot: usize) -> Option<&'o str> {
+    fn agreed_in_trace(&self, index: &Index<'o>, position: usize, slot: usize) -> Option<&'o str> {
         match self.traces.get(&index.get(position).trace_id?)?.get(slot)? {
             Agreement::On(value) => Some(value),
             _ => None,

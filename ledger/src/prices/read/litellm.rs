@@ -95,12 +95,13 @@ fn read_entry(key: &str, entry: &Json<'_>, notes: &mut Notes) -> Result<Vec<Stat
             ("off_peak_pricing", stated) => off_peak = Some(read_off_peak(key, stated, notes)?),
             (name, value) => match name.strip_prefix(UPLIFT) {
                 Some(region) => uplifts.push((region.to_owned(), digits(name, value)?.to_owned())),
-                None if !read_field(key, name, value, &mut by_context, notes)? => {
-                    if name.contains("cost") || name.contains("pric") || name.contains("peak") {
+                None => {
+                    let is_known = read_field(key, name, value, &mut by_context, notes)?;
+                    let is_about_money = name.contains("cost") || name.contains("pric") || name.contains("peak");
+                    if !is_known && is_about_money {
                         notes.unknown(&format!("field {name:?}"));
                     }
                 }
-                None => {}
             },
         }
     }

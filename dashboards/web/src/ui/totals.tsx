@@ -17,7 +17,7 @@ export function Totals(): JSX.Element {
       <div class="total main">
         <dt>Spend, {RANGE_WORDS[range]}</dt>
         <dd>{total && report ? <Money cost={total.cost} currency={report.currency} /> : '…'}</dd>
-        <dd class="sub">{report ? `${report.currency}, list prices` : ''}</dd>
+        <dd class="sub">{report ? `${report.currency}, effective cost` : ''}</dd>
       </div>
       <div class="total">
         <dt>Calls</dt>

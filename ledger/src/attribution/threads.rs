@@ -544,7 +544,6 @@ mod tests {
         Folded {
             parents: vec![None; calls.len()],
             calls,
-            ..Folded::default()
         }
     }
 

@@ -39,7 +39,7 @@ const LIMITS: [(Evidence, f64); 5] = [
     (Evidence::PlainContent, 3.6),
     (Evidence::Stated, 3.0),
     (Evidence::Bytes, 4.0),
-    (Evidence::Counts, 8.5),
+    (Evidence::Counts, 8.0),
 ];
 
 /// What is known of a session.

@@ -208,7 +208,7 @@ fn thread(around: &Around<'_>, members: Vec<usize>, session_id: Option<&str>, wi
             read.push(call);
         }
     }
-    let ratio = Ratio::learnt(members.iter().map(|member| &calls[*member]).zip(&read));
+    let (ratio, results) = learnt(members.iter().map(|member| &calls[*member]).zip(&read));
     let mut turns: Vec<Turn> = members.iter().map(|member| counts(&calls[*member])).collect();
     for (position, turn) in turns.iter_mut().enumerate() {
         turn.parts = written[position].iter().map(|call| part(call)).collect();
@@ -219,7 +219,7 @@ fn thread(around: &Around<'_>, members: Vec<usize>, session_id: Option<&str>, wi
         } else {
             turn.arrived = arrived.collect();
         }
-        complete(turn);
+        complete(turn, &results);
     }
     Thread { calls: members, turns }
 }
@@ -343,31 +343,38 @@ struct Ratio {
     tokens: u64,
 }
 
-impl Ratio {
-    /// Learnt from the thread itself where a single result of known size is all that arrived between two calls.
-    fn learnt<'c>(turns: impl Iterator<Item = (&'c Call, &'c Vec<&'c Call>)>) -> Self {
-        let (mut bytes, mut tokens) = (0_u64, 0_u64);
-        let mut before: Option<&Call> = None;
-        for (call, read) in turns {
-            let grown = before.map(|before| {
-                let visible = before.usage.output.unwrap_or(0) - before.usage.reasoning.unwrap_or(0);
-                call.usage.input.unwrap_or(0) - before.usage.input.unwrap_or(0) - visible - FRAMING_TOKENS / 2
-            });
-            if let (Some(grown), [only]) = (grown, read.as_slice())
-                && let (Ok(grown), Some(Ok(sent))) =
-                    (u64::try_from(grown), only.sizes.response_bytes.map(u64::try_from))
-                && grown > 0
-            {
+/// Tokens of a tool's results that arrived alone, and how many they were.
+type Results = HashMap<Owner, (u64, u64)>;
+
+/// What the thread itself tells where a single result is all that arrived between two calls: how many bytes a
+/// token is, if the size of the result is known, and how large the results of a tool are.
+fn learnt<'c>(turns: impl Iterator<Item = (&'c Call, &'c Vec<&'c Call>)>) -> (Ratio, Results) {
+    let (mut bytes, mut tokens) = (0_u64, 0_u64);
+    let mut results = Results::new();
+    let mut before: Option<&Call> = None;
+    for (call, read) in turns {
+        let grown = before.map(|before| {
+            let visible = before.usage.output.unwrap_or(0) - before.usage.reasoning.unwrap_or(0);
+            call.usage.input.unwrap_or(0) - before.usage.input.unwrap_or(0) - visible - FRAMING_TOKENS / 2
+        });
+        if let (Some(Ok(grown @ 1..)), [only]) = (grown.map(u64::try_from), read.as_slice()) {
+            let (sum, n_seen) = results.entry(owner(only)).or_default();
+            *sum += grown;
+            *n_seen += 1;
+            if let Some(Ok(sent)) = only.sizes.response_bytes.map(u64::try_from) {
                 bytes += sent;
                 tokens += grown;
             }
-            before = Some(call);
         }
-        // Outside of this the growth held more than the result: a mean of all text is the better guess.
-        let is_plausible = tokens > 0 && bytes >= 2 * tokens && bytes <= 6 * tokens;
-        if is_plausible { Self { bytes, tokens } } else { PROSE }
+        before = Some(call);
     }
+    // Outside of this the growth held more than the result: a mean of all text is the better guess.
+    let is_plausible = tokens > 0 && bytes >= 2 * tokens && bytes <= 6 * tokens;
+    let ratio = if is_plausible { Ratio { bytes, tokens } } else { PROSE };
+    (ratio, results)
+}
 
+impl Ratio {
     /// A claim by its bytes, weighed in tokens; where they are not known its weight is 0 until [`complete`]
     /// gives it one.
     fn claim(self, owner: Owner, cause: Cause, bytes: Option<i64>, framing: i64) -> Claim {
@@ -413,14 +420,21 @@ impl<'o> Sent<'o> {
     }
 }
 
-/// Gives claims of unknown size the mean of those known, and what no claim explains to where it belongs: the
-/// rest of a first context to its base, the rest of an output to the answer's text.
-fn complete(turn: &mut Turn) {
+/// Gives claims of unknown size the mean of those known, results of unknown size the mean of their tool's where it
+/// was seen, and what no claim explains to where it belongs: the rest of a first context to its base, the rest of
+/// an output to the answer's text.
+fn complete(turn: &mut Turn, results: &Results) {
+    let mean = |values: &[u64], usual: u64| match u64::try_from(values.len()) {
+        Ok(n_values @ 1..) => (values.iter().sum::<u64>() / n_values).max(1),
+        _ => usual,
+    };
+    let of_tools: Vec<u64> = results.values().map(|(sum, n_seen)| sum / n_seen.max(&1)).collect();
+    let of_tools = mean(&of_tools, 1);
     let is_known = |claim: &Claim| claim.method == Method::Bytes;
     let are_parts_known = turn.parts.iter().all(is_known);
     for (claims, usual) in [
         (&mut turn.base, 1),
-        (&mut turn.arrived, 1),
+        (&mut turn.arrived, of_tools),
         (&mut turn.parts, CALL_TOKENS),
     ] {
         let known: Vec<u64> = claims
@@ -428,12 +442,10 @@ fn complete(turn: &mut Turn) {
             .filter(|claim| is_known(claim))
             .map(|claim| claim.weight)
             .collect();
-        let mean = match u64::try_from(known.len()) {
-            Ok(n_known @ 1..) => (known.iter().sum::<u64>() / n_known).max(1),
-            _ => usual,
-        };
+        let mean = mean(&known, usual);
         for claim in claims.iter_mut().filter(|claim| !is_known(claim)) {
-            claim.weight = mean;
+            let of_tool = results.get(&claim.owner).filter(|_| claim.cause == Cause::Result);
+            claim.weight = of_tool.map_or(mean, |(sum, n_seen)| (sum / n_seen.max(&1)).max(1));
         }
     }
     let of_claims = |claims: &[Claim]| claims.iter().map(|claim| claim.weight).sum::<u64>();

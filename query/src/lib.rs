@@ -51,9 +51,9 @@ pub mod views;
 #[cfg(test)]
 mod tests;
 
+pub use costs::{CostReport, CostRequest, CostRow, Dimension};
 pub use coverage::CoverageReport;
 pub use dialects::{Dialects, NoDialects};
-pub use costs::{CostReport, CostRequest, CostRow, Dimension};
 pub use engine::{Engine, QueryOptions, ResultSet};
 pub use error::{Error, ErrorKind, Result};
 pub use explain::Explanation;

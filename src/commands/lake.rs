@@ -121,7 +121,12 @@ async fn expire(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Expire
         ),
         _ => error.into(),
     })?;
-    let settler = Settler::spawn(lake.clone(), crate::prices::book(config)?, clock, SettleOptions::default());
+    let settler = Settler::spawn(
+        lake.clone(),
+        crate::prices::book(config)?,
+        clock,
+        SettleOptions::default(),
+    );
     let settled = settler.settle_now().await;
     drop(settler);
     let expired = lake.expire().await;

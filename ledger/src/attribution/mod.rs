@@ -178,6 +178,4 @@ pub struct Segment {
 }
 
 #[cfg(test)]
-mod simulated;
-#[cfg(test)]
 mod tests;

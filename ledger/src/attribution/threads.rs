@@ -19,9 +19,9 @@ use crate::fold::names::{names_agree, without_server};
 
 /// Bytes a token is in prose, and in results where the thread does not tell: the usual figure for English.
 const PROSE: Ratio = Ratio { bytes: 4, tokens: 1 };
-/// Bytes a token is in JSON, which definitions and arguments are: 2.5 to 3.5 were measured.
+/// Bytes a token is in JSON, which definitions and arguments are: a usual figure, not measured here.
 const JSON: Ratio = Ratio { bytes: 3, tokens: 1 };
-/// Tokens of a tool call whose arguments are not known, and of the text that stands beside one.
+/// Tokens of a tool call whose arguments are not known, and of the text that stands beside one: guesses.
 const CALL_TOKENS: u64 = 60;
 /// See [`CALL_TOKENS`].
 const TEXT_TOKENS: u64 = 40;
@@ -354,22 +354,24 @@ fn learnt<'c>(turns: impl Iterator<Item = (&'c Call, &'c Vec<&'c Call>)>) -> (Ra
     let mut before: Option<&Call> = None;
     for (call, read) in turns {
         let grown = before.map(|before| {
-            let visible = before.usage.output.unwrap_or(0) - before.usage.reasoning.unwrap_or(0);
-            call.usage.input.unwrap_or(0) - before.usage.input.unwrap_or(0) - visible - FRAMING_TOKENS / 2
+            let count = |count: Option<i64>| count.unwrap_or(0);
+            let visible = count(before.usage.output).saturating_sub(count(before.usage.reasoning));
+            let grown = count(call.usage.input).saturating_sub(count(before.usage.input));
+            grown.saturating_sub(visible).saturating_sub(FRAMING_TOKENS / 2)
         });
         if let (Some(Ok(grown @ 1..)), [only]) = (grown.map(u64::try_from), read.as_slice()) {
             let (sum, n_seen) = results.entry(owner(only)).or_default();
-            *sum += grown;
+            *sum = sum.saturating_add(grown);
             *n_seen += 1;
             if let Some(Ok(sent)) = only.sizes.response_bytes.map(u64::try_from) {
-                bytes += sent;
-                tokens += grown;
+                bytes = bytes.saturating_add(sent);
+                tokens = tokens.saturating_add(grown);
             }
         }
         before = Some(call);
     }
     // Outside of this the growth held more than the result: a mean of all text is the better guess.
-    let is_plausible = tokens > 0 && bytes >= 2 * tokens && bytes <= 6 * tokens;
+    let is_plausible = tokens > 0 && bytes / 2 >= tokens && bytes / 6 <= tokens;
     let ratio = if is_plausible { Ratio { bytes, tokens } } else { PROSE };
     (ratio, results)
 }
@@ -424,8 +426,9 @@ impl<'o> Sent<'o> {
 /// was seen, and what no claim explains to where it belongs: the rest of a first context to its base, the rest of
 /// an output to the answer's text.
 fn complete(turn: &mut Turn, results: &Results) {
+    let sum = |values: &[u64]| values.iter().fold(0_u64, |sum, value| sum.saturating_add(*value));
     let mean = |values: &[u64], usual: u64| match u64::try_from(values.len()) {
-        Ok(n_values @ 1..) => (values.iter().sum::<u64>() / n_values).max(1),
+        Ok(n_values @ 1..) => (sum(values) / n_values).max(1),
         _ => usual,
     };
     let of_tools: Vec<u64> = results.values().map(|(sum, n_seen)| sum / n_seen.max(&1)).collect();
@@ -448,7 +451,7 @@ fn complete(turn: &mut Turn, results: &Results) {
             claim.weight = of_tool.map_or(mean, |(sum, n_seen)| (sum / n_seen.max(&1)).max(1));
         }
     }
-    let of_claims = |claims: &[Claim]| claims.iter().map(|claim| claim.weight).sum::<u64>();
+    let of_claims = |claims: &[Claim]| claims.iter().fold(0_u64, |sum, claim| sum.saturating_add(claim.weight));
     let rest = |whole: i64, claims: &[Claim]| u64::try_from(whole).unwrap_or(0).saturating_sub(of_claims(claims));
     if !turn.base.is_empty() {
         let weight = rest(turn.input, &turn.base);

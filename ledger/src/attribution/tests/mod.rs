@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod simulated;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -173,7 +175,7 @@ fn rows_of(walked: &[Vec<Atom>], has_bucket: bool) -> Vec<Row> {
 
 #[test]
 fn the_worked_example_is_right_to_the_last_digit() {
-    let text = include_str!("../../tests-data/attribution-example.json");
+    let text = include_str!("../../../tests-data/attribution-example.json");
     let example: Value = serde_json::from_str(text).unwrap();
     let per_token = |name: &str| -> i128 {
         // USD per million tokens is nano-USD × 1,000 a token: one million femto-USD per thousandth.

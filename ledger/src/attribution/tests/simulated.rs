@@ -453,7 +453,7 @@ fn report(name: &str, mut shares: Vec<f64>) -> f64 {
 
 #[test]
 fn simulated_cost_lands_on_its_owner_within_the_limits() {
-    let sessions: Vec<Session> = (50_000..50_400).map(|seed| session(seed, Shape::REALISTIC)).collect();
+    let sessions: Vec<Session> = (0..200).map(|seed| session(seed, Shape::REALISTIC)).collect();
     let truths: Vec<Costs> = sessions.iter().map(truth).collect();
     let each = |of: &dyn Fn(&Session) -> Costs| sessions.iter().map(of).collect::<Vec<_>>();
     let share = |found: &[Costs], compare: &dyn Fn(&Costs, &Costs) -> f64| -> Vec<f64> {
@@ -469,7 +469,7 @@ fn simulated_cost_lands_on_its_owner_within_the_limits() {
         let median = report(&name, share(&found, &|a, b| wrong(a, b, by_owner)));
         report("  strict", share(&found, &|a, b| wrong(a, b, strictly_by_owner)));
         report("  by owner and cause", share(&found, &|a, b| wrong(a, b, by_cause)));
-        assert!(median <= 10.0 * limit, "{name}: {median:.1} % is more than {limit} %");
+        assert!(median <= limit, "{name}: {median:.1} % is more than {limit} %");
     }
     for (name, method) in [
         (

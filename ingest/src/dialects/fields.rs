@@ -5,8 +5,7 @@
 //! record is one pass over its attributes with one hash look-up each. Attributes that hold an object as text
 //! are opened on the way ([`super::expand`]), so that their members are keys like any other.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use spanledger_model::FemtoUsd;
@@ -72,7 +71,8 @@ struct Meaning {
     is_ignored: bool,
 }
 
-/// The keys of one dialect, compiled for look-up.
+/// The keys of one dialect, compiled for look-up: every attribute of every record is looked up here. The keys are
+/// those of files, so a fast hash is safe: hostile keys are asked for and never put in.
 #[derive(Debug, Default)]
 pub struct KeyTable(HashMap<Box<str>, Meaning>);
 

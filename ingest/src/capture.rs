@@ -101,6 +101,8 @@ pub struct UnreadKey {
 pub struct Reading {
     /// Spans, log records and data points.
     pub n_records: u64,
+    /// Those of them that a server would reject.
+    pub n_rejected: u64,
     /// What the dialects made of them.
     pub observations: Vec<Observation>,
     /// Keys nobody reads, with the number of records that have them.
@@ -145,7 +147,9 @@ impl Reading {
             arrived_ns: self.n_bodies,
             dialects: Arc::clone(registry),
         };
-        for (table, batch) in normalise(request, &context, &Limits::default()).rows {
+        let normalised = normalise(request, &context, &Limits::default());
+        self.n_rejected += normalised.n_rejected();
+        for (table, batch) in normalised.rows {
             if table == Table::Observations {
                 self.observations.extend(observations::from_batch(&batch));
             }

@@ -388,11 +388,8 @@ fn record_rule(place: &str, said: &RecordRule, names: &[String]) -> Result<Rule>
     });
     Ok(Rule {
         condition: Condition {
-            names: names.iter().map(|name| Glob::new(name)).collect(),
-            equals: equals(&said.conditions),
-            has: said.has.clone(),
-            lacks: said.lacks.clone(),
             span_kind: span_kind(place, said.span_kind.as_deref())?,
+            ..condition(names, &said.conditions, &said.has, &said.lacks)
         },
         reading,
         role,
@@ -440,13 +437,7 @@ fn point_rule(place: &str, said: &MetricRule) -> Result<PointRule> {
         ));
     }
     Ok(PointRule {
-        condition: Condition {
-            names: said.name.iter().map(|name| Glob::new(name)).collect(),
-            equals: equals(&said.conditions),
-            has: said.has.clone(),
-            lacks: said.lacks.clone(),
-            span_kind: None,
-        },
+        condition: condition(&said.name, &said.conditions, &said.has, &said.lacks),
         kind,
         unit,
         type_key: said.type_key.clone(),
@@ -510,11 +501,15 @@ fn span_kind(place: &str, name: Option<&str>) -> Result<Option<i32>> {
     }))
 }
 
-fn equals(conditions: &BTreeMap<String, String>) -> Vec<(String, Glob)> {
-    let compiled = conditions
-        .iter()
-        .map(|(key, pattern)| (key.clone(), Glob::new(pattern)));
-    compiled.collect()
+fn condition(names: &[String], equals: &BTreeMap<String, String>, has: &[String], lacks: &[String]) -> Condition {
+    let compiled = equals.iter().map(|(key, pattern)| (key.clone(), Glob::new(pattern)));
+    Condition {
+        names: names.iter().map(|name| Glob::new(name)).collect(),
+        equals: compiled.collect(),
+        has: has.to_vec(),
+        lacks: lacks.to_vec(),
+        span_kind: None,
+    }
 }
 
 fn assignments(place: &str, said: &BTreeMap<String, String>) -> Result<Vec<(Slot, String)>> {

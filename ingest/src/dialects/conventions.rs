@@ -9,7 +9,7 @@ use spanledger_model::{Observation, Role};
 use super::fields::Field;
 use super::names;
 use super::record::{LogRecordView, SpanView};
-use super::rules::SPAN_KIND_SERVER;
+use super::rules::{SPAN_KIND_SERVER, usual_role};
 
 /// What the conventions say a span is; other dialects fall back on it.
 #[must_use]
@@ -39,12 +39,7 @@ pub fn read_span(view: &SpanView<'_>) -> Option<Observation> {
         "" if view.fields.has(Field::RequestModel) && view.fields.has_usage() => CallKind::Llm,
         _ => return None,
     };
-    let role = if kind == CallKind::Agent {
-        Role::Rollup
-    } else {
-        Role::Leaf
-    };
-    let mut observation = view.observation(kind, role);
+    let mut observation = view.observation(kind, usual_role(kind));
     match kind {
         CallKind::Tool => complete_tool(view, &mut observation),
         CallKind::Agent if observation.dimensions.agent.is_none() => {
@@ -140,12 +135,7 @@ fn read_framed_span(view: &SpanView<'_>) -> Option<Observation> {
         "AGENT" => CallKind::Agent,
         _ => return None,
     };
-    let role = if kind == CallKind::Agent {
-        Role::Rollup
-    } else {
-        Role::Leaf
-    };
-    let mut observation = view.observation(kind, role);
+    let mut observation = view.observation(kind, usual_role(kind));
     match kind {
         CallKind::Tool if observation.mcp.tool.is_none() => observation.mcp.tool = Some(view.span.name.clone()),
         CallKind::Agent if observation.dimensions.agent.is_none() => {

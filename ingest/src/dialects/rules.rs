@@ -23,50 +23,84 @@ pub const SPAN_KIND_CLIENT: i32 = 3;
 /// What a span says about an operation; `None` where it is about none.
 #[must_use]
 pub fn read_span(view: &SpanView<'_>) -> Option<Observation> {
-    let dialect = view.origin.dialect;
-    let attributes = &view.span.attributes;
-    let rule = dialect.spans.iter().find(|rule| {
-        let text_of = |key: &str| attribute_text(attributes, &view.fields, key);
-        rule.condition.matches(&view.span.name, text_of, view.span.kind)
-    });
-    let mut observation = match rule.map(|rule| (rule, rule.reading)) {
-        Some((_, Reading::Nothing)) => return None,
-        Some((rule, Reading::Kind(kind))) => view.observation(kind, role(rule, kind)),
-        Some((_, Reading::Conventions)) => conventions::read_span(view)?,
-        None if dialect.conventions => conventions::read_span(view).or_else(|| guess::read_span(view))?,
-        None => return None,
+    let record = Record {
+        dialect: view.origin.dialect,
+        name: &view.span.name,
+        span_kind: view.span.kind,
+        attributes: &view.span.attributes,
+        fields: &view.fields,
     };
-    if let Some(rule) = rule {
-        recount(rule, dialect, &view.fields, &mut observation);
-        apply(rule, &view.span.name, &mut observation);
-    }
-    finish(dialect, view.span.kind, &mut observation);
-    Some(observation)
+    record.read(
+        &record.dialect.spans,
+        |kind, role| view.observation(kind, role),
+        || conventions::read_span(view),
+        || guess::read_span(view),
+    )
 }
 
 /// What a log record says about an operation; `None` where it is about none.
 #[must_use]
 pub fn read_log(view: &LogRecordView<'_>) -> Option<Observation> {
-    let dialect = view.origin.dialect;
-    let attributes = &view.record.attributes;
-    let name = view.event_name.unwrap_or_default();
-    let rule = dialect.logs.iter().find(|rule| {
-        let text_of = |key: &str| attribute_text(attributes, &view.fields, key);
-        rule.condition.matches(name, text_of, 0)
-    });
-    let mut observation = match rule.map(|rule| (rule, rule.reading)) {
-        Some((_, Reading::Nothing)) => return None,
-        Some((rule, Reading::Kind(kind))) => view.observation(kind, role(rule, kind)),
-        Some((_, Reading::Conventions)) => conventions::read_log(view)?,
-        None if dialect.conventions => conventions::read_log(view).or_else(|| guess::read_log(view))?,
-        None => return None,
+    let record = Record {
+        dialect: view.origin.dialect,
+        name: view.event_name.unwrap_or_default(),
+        span_kind: 0,
+        attributes: &view.record.attributes,
+        fields: &view.fields,
     };
-    if let Some(rule) = rule {
-        recount(rule, dialect, &view.fields, &mut observation);
-        apply(rule, name, &mut observation);
+    record.read(
+        &record.dialect.logs,
+        |kind, role| view.observation(kind, role),
+        || conventions::read_log(view),
+        || guess::read_log(view),
+    )
+}
+
+/// What rules look at in a span or log record.
+struct Record<'r> {
+    dialect: &'r Compiled,
+    name: &'r str,
+    /// OTLP's number; 0 for a log record.
+    span_kind: i32,
+    attributes: &'r [KeyValue],
+    fields: &'r Fields<'r>,
+}
+
+impl Record<'_> {
+    /// Reads the record by the first rule that matches, else by the conventions, else by a guess.
+    fn read(
+        &self,
+        rules: &[Rule],
+        observe: impl Fn(CallKind, Role) -> Observation,
+        by_convention: impl Fn() -> Option<Observation>,
+        guessed: impl Fn() -> Option<Observation>,
+    ) -> Option<Observation> {
+        let text_of = |key: &str| attribute_text(self.attributes, self.fields, key);
+        let matches = |rule: &&Rule| rule.condition.matches(self.name, text_of, self.span_kind);
+        let rule = rules.iter().find(matches);
+        let mut observation = match rule.map(|rule| (rule, rule.reading)) {
+            Some((_, Reading::Nothing)) => return None,
+            Some((rule, Reading::Kind(kind))) => observe(kind, rule.role.unwrap_or(usual_role(kind))),
+            Some((_, Reading::Conventions)) => by_convention()?,
+            None if self.dialect.conventions => by_convention().or_else(guessed)?,
+            None => return None,
+        };
+        if let Some(rule) = rule {
+            recount(rule, self.dialect, self.fields, &mut observation);
+            apply(rule, self.name, &mut observation);
+        }
+        finish(self.dialect, self.span_kind, &mut observation);
+        Some(observation)
     }
-    finish(dialect, 0, &mut observation);
-    Some(observation)
+}
+
+/// The role of a record whose dialect says nothing else: a frame around calls repeats them.
+pub(super) fn usual_role(kind: CallKind) -> Role {
+    if kind == CallKind::Agent {
+        Role::Rollup
+    } else {
+        Role::Leaf
+    }
 }
 
 /// What a metric point says about usage; `None` where it says nothing. Gauges count nothing.
@@ -143,14 +177,6 @@ pub(super) fn attribute_text<'a>(
         .or_else(|| value::attribute(fields.expanded(), key))
         .and_then(value::text)
         .filter(|text| !text.is_empty())
-}
-
-fn role(rule: &Rule, kind: CallKind) -> Role {
-    rule.role.unwrap_or(if kind == CallKind::Agent {
-        Role::Rollup
-    } else {
-        Role::Leaf
-    })
 }
 
 /// Counts of a record that its rule says are made otherwise than the dialect's.

@@ -119,38 +119,28 @@ fn prefix(segments: &[Segment], charged: &[Charged], position: usize, atoms: &mu
                     rest.pop_front();
                 }
             }
-            if wanted > 0 || taken.is_empty() {
-                // More tokens are charged than the input count says: what no segment holds is nobody's.
-                let nobody = Charged {
-                    tokens: Some(wanted),
-                    ..*piece
-                };
-                spread(&taken, Some(&nobody), piece, position, atoms);
-            } else {
-                spread(&taken, None, piece, position, atoms);
-            }
+            spread(&taken, wanted, piece, position, atoms);
         }
     }
 }
 
-/// Divides one piece among the segments that hold its tokens.
-fn spread(
-    taken: &[(&Segment, i64)],
-    nobody: Option<&Charged>,
-    piece: &Charged,
-    position: usize,
-    atoms: &mut Vec<Atom>,
-) {
-    let mut weights: Vec<u128> = taken.iter().map(|(_, tokens)| weight(*tokens)).collect();
-    weights.extend(nobody.map(|nobody| weight(nobody.tokens.unwrap_or(0))));
+/// Divides one piece among the segments that hold its tokens. `left` of them no segment holds: more is charged
+/// than the input count says, and that is nobody's.
+fn spread(taken: &[(&Segment, i64)], left: i64, piece: &Charged, position: usize, atoms: &mut Vec<Atom>) {
+    let is_nobodys = left > 0 || taken.is_empty();
+    let held = taken.iter().map(|(_, tokens)| *tokens);
+    let weights: Vec<u128> = held.chain(is_nobodys.then_some(left)).map(weight).collect();
     let costs = split(piece.cost, &weights);
     for ((segment, tokens), cost) in taken.iter().zip(&costs) {
         atoms.push(atom(segment, piece.bucket, *tokens, *cost, position));
     }
-    if let Some(nobody) = nobody {
-        let mut atom = whole(nobody, Owner::Unknown, Cause::Undivided, Method::Undivided);
-        atom.cost = costs.last().copied().flatten();
-        atoms.push(atom);
+    if is_nobodys {
+        let nobodys = Charged {
+            tokens: Some(left),
+            cost: costs.last().copied().flatten(),
+            ..*piece
+        };
+        atoms.push(whole(&nobodys, Owner::Unknown, Cause::Undivided, Method::Undivided));
     }
 }
 
@@ -229,11 +219,13 @@ fn whole(piece: &Charged, owner: Owner, cause: Cause, method: Method) -> Atom {
     }
 }
 
-fn weight(tokens: i64) -> u128 {
+/// Tokens as a weight.
+pub(super) fn weight(tokens: i64) -> u128 {
     u128::try_from(tokens).unwrap_or(0)
 }
 
-fn split(cost: Option<FemtoUsd>, weights: &[u128]) -> Vec<Option<FemtoUsd>> {
+/// A cost in parts by weight; what is unpriced has unpriced parts.
+pub(super) fn split(cost: Option<FemtoUsd>, weights: &[u128]) -> Vec<Option<FemtoUsd>> {
     match cost {
         Some(cost) => {
             let shares = split_by_largest_remainder(cost.0, weights);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use spanledger_model::money::split_by_largest_remainder;
 
+use super::atoms::weight;
 use super::{Cause, Claim, Method, Owner, Segment};
 
 /// What is known of one call of a thread.
@@ -103,7 +104,7 @@ impl Context {
         let position = self.n_calls;
         let output: i64 = self.pending.iter().map(|part| part.tokens).sum();
         let read_again = output.min(growth);
-        let weights: Vec<u128> = self.pending.iter().map(|part| weight_of(part.tokens)).collect();
+        let weights: Vec<u128> = self.pending.iter().map(|part| weight(part.tokens)).collect();
         let shares = split(read_again, &weights);
         let pending = std::mem::take(&mut self.pending);
         self.segments
@@ -146,7 +147,7 @@ impl Context {
                 if keeps && stays(segment) {
                     0
                 } else {
-                    weight_of(segment.tokens)
+                    weight(segment.tokens)
                 }
             })
             .collect();
@@ -225,10 +226,6 @@ fn divided(total: i64, claims: &[Claim], position: usize) -> Vec<Segment> {
 
 fn weights(claims: &[Claim]) -> Vec<u128> {
     claims.iter().map(|claim| u128::from(claim.weight)).collect()
-}
-
-fn weight_of(tokens: i64) -> u128 {
-    u128::try_from(tokens).unwrap_or(0)
 }
 
 /// Largest remainder, in integers; where all weights are 0 the first takes everything.

@@ -6,10 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spanledger_model::money::split_by_largest_remainder;
-use spanledger_model::{Bucket, FemtoUsd, LedgerLine, Observation};
+use spanledger_model::{Bucket, LedgerLine, Observation};
 
-use super::atoms::{Charged, Policy, divide};
+use super::atoms::{Charged, Policy, divide, split, weight};
 use super::threads::{Sent, threads};
 use super::{Atom, Cause, Context, Owner};
 use crate::charge::{Charge, line_id};
@@ -74,13 +73,9 @@ fn divided(lines: &[LedgerLine], atoms: Vec<Atom>) -> Vec<LedgerLine> {
             None => written.push(line.clone()),
         }
     }
-    for line in &mut written {
-        line.n_calls = 0;
-    }
-    if let Some(first) = written.first_mut() {
-        first.n_calls = lines.iter().map(|line| line.n_calls).sum();
-    }
-    for line in &mut written {
+    let n_calls = lines.iter().map(|line| line.n_calls).sum();
+    for (at, line) in written.iter_mut().enumerate() {
+        line.n_calls = if at == 0 { n_calls } else { 0 };
         line.line_id = line_id(line);
     }
     written
@@ -102,19 +97,8 @@ fn large_definitions(atoms: &[Atom]) -> BTreeSet<Owner> {
 }
 
 fn parts_of(line: &LedgerLine, shares: &BTreeMap<Share, i64>) -> Vec<LedgerLine> {
-    let weights: Vec<u128> = shares
-        .values()
-        .map(|tokens| u128::try_from(*tokens).unwrap_or(0))
-        .collect();
-    let of = |cost: Option<FemtoUsd>| -> Vec<Option<FemtoUsd>> {
-        match cost {
-            Some(cost) => {
-                let parts = split_by_largest_remainder(cost.0, &weights);
-                parts.into_iter().map(|part| Some(FemtoUsd(part))).collect()
-            }
-            None => vec![None; weights.len()],
-        }
-    };
+    let weights: Vec<u128> = shares.values().copied().map(weight).collect();
+    let of = |cost| split(cost, &weights);
     let (list, contracted, effective) = (of(line.list_cost), of(line.contracted_cost), of(line.effective_cost));
     let mut parts = Vec::with_capacity(shares.len());
     for (at, ((owner, cause, history, touch, method), tokens)) in shares.iter().enumerate() {

@@ -1,14 +1,11 @@
 //! Every capture of the fixtures against its ground truth: in file order, shuffled, twice over, and all together.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde_json::Value;
+use spanledger_ingest::capture::Reading;
 use spanledger_ingest::dialects::Registry;
-use spanledger_ingest::normalise::{Context, normalise};
-use spanledger_ingest::{Encoding, Limits, Signal, decode};
-use spanledger_lake::tables::{Table, observations};
-use spanledger_model::{Call, CallKind, FemtoUsd, Observation, Source, Status, TenantId, Usage};
+use spanledger_model::{Call, CallKind, FemtoUsd, Observation, Source, Status, Usage};
 
 use super::{fold, shuffled, summary};
 use crate::fold::fold_in;
@@ -34,44 +31,9 @@ fn names(kinds: &[&str]) -> Vec<String> {
 }
 
 pub(super) fn capture(name: &str) -> Vec<Observation> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder().join(name))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    let dialects: Arc<Registry> = Registry::builtin();
-    let mut read = Vec::new();
-    for (position, file) in files.iter().enumerate() {
-        let file_name = file.file_name().unwrap().to_str().unwrap();
-        let Some((stem, extension)) = file_name.rsplit_once('.') else {
-            continue;
-        };
-        let signal = match stem.rsplit_once('-').map(|(_, signal)| signal) {
-            Some("traces") => Signal::Traces,
-            Some("logs") => Signal::Logs,
-            Some("metrics") => Signal::Metrics,
-            _ => continue,
-        };
-        let encoding = if extension == "pb" {
-            Encoding::Protobuf
-        } else {
-            Encoding::Json
-        };
-        let request = decode(signal, encoding, &std::fs::read(file).unwrap()).unwrap();
-        let context = Context {
-            tenant: TenantId::from_credential("default"),
-            arrived_ns: 1_795_000_000_000_000_000 + position as i64,
-            dialects: Arc::clone(&dialects),
-        };
-        let normalised = normalise(&request, &context, &Limits::default());
-        assert_eq!(normalised.n_rejected(), 0, "{file_name}");
-        for (table, batch) in normalised.rows {
-            if table == Table::Observations {
-                read.extend(observations::from_batch(&batch));
-            }
-        }
-    }
-    read
+    let reading = Reading::of(&folder().join(name), &Registry::builtin()).unwrap();
+    assert_eq!(reading.n_rejected, 0, "{name}");
+    reading.observations
 }
 
 /// What is compared with the truth.

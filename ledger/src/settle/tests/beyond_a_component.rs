@@ -210,16 +210,7 @@ async fn a_name_learnt_later_resolves_the_hashed_calls_that_were_settled_before(
 async fn what_is_known_beyond_a_component_is_loaded_again_with_its_day() {
     let folder = tempfile::tempdir().unwrap();
     let lake = open(folder.path()).await;
-    let options = SettleOptions {
-        observations_max: 1,
-        ..SettleOptions::default()
-    };
-    let settler = Settler::spawn(
-        lake.clone(),
-        PriceBook::embedded().unwrap(),
-        Arc::new(SystemClock),
-        options,
-    );
+    let settler = forgetful_settler(&lake);
     // Long before the days that stay in memory.
     let old = |mut observation: Observation| {
         observation.start_ns -= 5 * 365 * 86_400_000_000_000;

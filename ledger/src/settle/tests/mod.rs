@@ -41,11 +41,28 @@ async fn open(folder: &Path) -> Lake {
 
 /// Settles only when told to.
 fn settler(lake: &Lake) -> Settler {
-    let options = SettleOptions {
-        quiet_ms: i64::MAX / 2_000_000,
-        wait_max_ms: i64::MAX / 2_000_000,
-        ..SettleOptions::default()
-    };
+    spawn(
+        lake,
+        SettleOptions {
+            quiet_ms: i64::MAX / 2_000_000,
+            wait_max_ms: i64::MAX / 2_000_000,
+            ..SettleOptions::default()
+        },
+    )
+}
+
+/// Forgets every settled day but today and yesterday.
+fn forgetful_settler(lake: &Lake) -> Settler {
+    spawn(
+        lake,
+        SettleOptions {
+            observations_max: 1,
+            ..SettleOptions::default()
+        },
+    )
+}
+
+fn spawn(lake: &Lake, options: SettleOptions) -> Settler {
     Settler::spawn(
         lake.clone(),
         PriceBook::embedded().unwrap(),
@@ -265,16 +282,7 @@ async fn a_crash_between_ledger_and_calls_is_completed() {
 async fn late_data_for_a_forgotten_day_settles_as_if_it_had_been_kept() {
     let folder = tempfile::tempdir().unwrap();
     let lake = open(folder.path()).await;
-    let options = SettleOptions {
-        observations_max: 1,
-        ..SettleOptions::default()
-    };
-    let settler = Settler::spawn(
-        lake.clone(),
-        PriceBook::embedded().unwrap(),
-        Arc::new(SystemClock),
-        options,
-    );
+    let settler = forgetful_settler(&lake);
     // All of 2020: long before the days that stay in memory.
     let old = |id: u8| {
         let mut call = model_call(id, 1_000, 100);

@@ -13,9 +13,9 @@ use std::sync::{Arc, OnceLock};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde::Deserialize;
+use spanledger_model::Pattern;
 use spanledger_model::ids::hash_parts;
 
-use crate::dialects::glob::Glob;
 use crate::error::{Error, Result};
 
 /// Rules of a configuration: each is asked for every scope of every request.
@@ -55,9 +55,9 @@ struct NoiseFile {
 #[derive(Debug, PartialEq, Eq)]
 struct Compiled {
     rule: Arc<str>,
-    service: Option<Glob>,
-    scope: Option<Glob>,
-    span: Option<Glob>,
+    service: Option<Pattern>,
+    scope: Option<Pattern>,
+    span: Option<Pattern>,
     shorter_than_ns: i64,
     /// Traces whose hash is below it are kept.
     keep_below: u128,
@@ -138,7 +138,7 @@ impl Compiled {
                 rule.rule, rule.keep
             )));
         }
-        let glob = |pattern: Option<String>| pattern.as_deref().filter(|pattern| *pattern != "*").map(Glob::new);
+        let glob = |pattern: Option<String>| pattern.as_deref().filter(|pattern| *pattern != "*").map(Pattern::new);
         let shorter_than_ns = rule.shorter_than_ms.map_or(i64::MAX, |limit_ms| {
             i64::try_from(limit_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
         });
@@ -183,7 +183,7 @@ impl<'r> ScopeNoise<'r> {
     }
 }
 
-fn matches(pattern: Option<&Glob>, text: &str) -> bool {
+fn matches(pattern: Option<&Pattern>, text: &str) -> bool {
     pattern.is_none_or(|pattern| pattern.matches(text))
 }
 

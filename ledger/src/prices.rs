@@ -40,12 +40,12 @@ pub mod vectors;
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
-use spanledger_model::{Bucket, FemtoUsd};
+use spanledger_model::pattern::fits;
+use spanledger_model::{Bucket, FemtoUsd, Wildcards};
 
 use crate::error::{Error, ErrorKind, Result};
 
 pub use contract::ContractEntry;
-pub use matching::fits;
 pub use order::{CostBasis, CostOrder};
 pub use stated::{Layer, Source, StatedPrice, StatedRate, StatedTime, StatedTool};
 pub use tools::ToolPrice;
@@ -490,7 +490,8 @@ fn context_value<'c>(context: &[(&str, &'c str)], key: &str) -> Option<&'c str> 
 /// True where a call's context is what a price asks for; a price may ask for a pattern, `us-*`.
 fn is_value(wanted: &str, given: &str) -> bool {
     let given = given.trim();
-    given.eq_ignore_ascii_case(wanted) || wanted.contains('*') && matching::fits(wanted, &given.to_lowercase())
+    given.eq_ignore_ascii_case(wanted)
+        || wanted.contains('*') && fits(wanted, &given.to_lowercase(), Wildcards::StarAndMark)
 }
 
 impl<'a> ResolvedPrice<'a> {

@@ -11,6 +11,8 @@
 //! | [`observation`] | what one span, log record or metric point says about an operation |
 //! | [`call`] | one logical operation, folded from its observations |
 //! | [`ledger_line`] | one money line of a call |
+//! | [`names`] | tool names that carry their server's |
+//! | [`pattern`] | [`Pattern`]: names with `*` |
 //! | [`clock`] | the seam through which time comes in |
 
 #![forbid(unsafe_code)]
@@ -20,7 +22,9 @@ pub mod clock;
 pub mod ids;
 pub mod ledger_line;
 pub mod money;
+pub mod names;
 pub mod observation;
+pub mod pattern;
 pub mod usage;
 
 pub use call::{Call, CallKind, Confidence, Status};
@@ -29,4 +33,5 @@ pub use ids::{CallId, LineId, ObservationId, SpanId, TenantId, TraceId};
 pub use ledger_line::{Bucket, LedgerLine, LineKind};
 pub use money::FemtoUsd;
 pub use observation::{Hop, Observation, Role, Source};
+pub use pattern::{Pattern, Wildcards};
 pub use usage::Usage;

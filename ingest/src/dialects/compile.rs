@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
-use spanledger_model::{CallKind, Hop, Observation, Role, Status};
+use spanledger_model::{CallKind, Hop, Observation, Pattern, Role, Status};
 
 use super::expand::Notation;
 use super::fields::{Field, Fields, KeyTable};
 use super::file::{DialectFile, Evidence, Input, MetricRule, NotationName, Reasoning, RecordRule};
-use super::glob::Glob;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What an emitter's records mean.
@@ -55,9 +54,9 @@ pub struct Compiled {
     pub record_id: Vec<String>,
     /// Its keys over the common ones.
     pub keys: KeyTable,
-    pub(super) events: Vec<Glob>,
-    pub(super) scope_patterns: Vec<Glob>,
-    pub(super) service_patterns: Vec<Glob>,
+    pub(super) events: Vec<Pattern>,
+    pub(super) scope_patterns: Vec<Pattern>,
+    pub(super) service_patterns: Vec<Pattern>,
     pub(super) spans: Vec<Rule>,
     pub(super) logs: Vec<Rule>,
     pub(super) points: Vec<PointRule>,
@@ -77,8 +76,8 @@ pub enum Reading {
 /// What a record must look like.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    names: Vec<Glob>,
-    equals: Vec<(String, Glob)>,
+    names: Vec<Pattern>,
+    equals: Vec<(String, Pattern)>,
     has: Vec<String>,
     lacks: Vec<String>,
     span_kind: Option<i32>,
@@ -130,7 +129,7 @@ pub struct Rule {
     pub(super) reasoning: Option<Reasoning>,
     pub(super) set: Vec<(Slot, String)>,
     pub(super) force: Vec<(Slot, String)>,
-    pub(super) take: Vec<(Slot, Glob)>,
+    pub(super) take: Vec<(Slot, Pattern)>,
     pub(super) drop: Vec<Part>,
 }
 
@@ -243,11 +242,11 @@ pub fn compile(file: &str, text: &str, said: &DialectFile, common: Option<&Diale
         provider: said.provider.clone(),
         prefixed_tools: said.prefixed_tools,
         tool_separator: said.tool_separator.clone().filter(|separator| !separator.is_empty()),
-        events: said.events.iter().map(|pattern| Glob::new(pattern)).collect(),
+        events: said.events.iter().map(|pattern| Pattern::new(pattern)).collect(),
         record_id: said.record_id.clone(),
         keys: KeyTable::new(),
-        scope_patterns: said.scopes.iter().map(|pattern| Glob::new(pattern)).collect(),
-        service_patterns: said.services.iter().map(|pattern| Glob::new(pattern)).collect(),
+        scope_patterns: said.scopes.iter().map(|pattern| Pattern::new(pattern)).collect(),
+        service_patterns: said.services.iter().map(|pattern| Pattern::new(pattern)).collect(),
         spans: Vec::new(),
         logs: Vec::new(),
         points: Vec::new(),
@@ -372,7 +371,7 @@ fn record_rule(place: &str, said: &RecordRule, names: &[String]) -> Result<Rule>
                 &format!("take.{field} needs a pattern with one `*`, not {pattern:?}"),
             ));
         }
-        Ok((slot(place, field)?, Glob::new(pattern)))
+        Ok((slot(place, field)?, Pattern::new(pattern)))
     });
     let drop = said.drop.iter().map(|name| match name.as_str() {
         "usage" => Ok(Part::Usage),
@@ -502,9 +501,9 @@ fn span_kind(place: &str, name: Option<&str>) -> Result<Option<i32>> {
 }
 
 fn condition(names: &[String], equals: &BTreeMap<String, String>, has: &[String], lacks: &[String]) -> Condition {
-    let compiled = equals.iter().map(|(key, pattern)| (key.clone(), Glob::new(pattern)));
+    let compiled = equals.iter().map(|(key, pattern)| (key.clone(), Pattern::new(pattern)));
     Condition {
-        names: names.iter().map(|name| Glob::new(name)).collect(),
+        names: names.iter().map(|name| Pattern::new(name)).collect(),
         equals: compiled.collect(),
         has: has.to_vec(),
         lacks: lacks.to_vec(),
@@ -549,6 +548,7 @@ fn slot(place: &str, name: &str) -> Result<Slot> {
         "user" => |o| &mut o.dimensions.user_id,
         "team" => |o| &mut o.dimensions.team,
         "project" => |o| &mut o.dimensions.project,
+        "cost_center" => |o| &mut o.dimensions.cost_center,
         "environment" => |o| &mut o.dimensions.environment,
         "agent" => |o| &mut o.dimensions.agent,
         "client" => |o| &mut o.dimensions.client,

@@ -44,7 +44,7 @@ fields! {
     CacheWrite5m = "cache_write_5m", CacheWrite1h = "cache_write_1h", Output = "output",
     Reasoning = "reasoning", Total = "total", AudioInput = "audio_input", AudioOutput = "audio_output",
     ImageInput = "image_input", WebSearches = "web_searches", Cost = "cost", CostMicros = "cost_micros",
-    User = "user", Team = "team", Project = "project", Environment = "environment", Agent = "agent",
+    User = "user", Team = "team", Project = "project", CostCenter = "cost_center", Environment = "environment", Agent = "agent",
     Client = "client", ApiKey = "api_key", ErrorType = "error_type", RequestBytes = "request_bytes",
     ResponseBytes = "response_bytes", DefinitionBytes = "definition_bytes", Definitions = "definitions", System = "system",
     Operation = "operation",

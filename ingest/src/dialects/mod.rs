@@ -14,7 +14,7 @@
 //! | [`file`] | the form of a dialect's file |
 //! | [`compile`] | a file, checked and compiled |
 //! | [`fields`] | canonical fields and the keys that spell them |
-//! | [`expand`], [`glob`] | objects in texts; patterns |
+//! | [`expand`] | objects in texts |
 //! | [`catalogue`] | names and sizes of the tools and instructions sent with a call |
 //! | [`record`] | the records that are read, and the observation they start from |
 //! | [`rules`] | which rule a record matches, and what it makes of it |
@@ -28,7 +28,6 @@ pub mod conventions;
 pub mod expand;
 pub mod fields;
 pub mod file;
-pub mod glob;
 pub mod guess;
 pub mod names;
 pub mod record;
@@ -40,11 +39,11 @@ use std::sync::{Arc, OnceLock};
 pub use compile::Compiled;
 pub use file::Evidence;
 pub use guess::usage_like;
+use spanledger_model::Pattern;
 
 use compile::{compile, extend, parse, resource_keys};
 use fields::KeyTable;
 use file::DialectFile;
-use glob::Glob;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -187,10 +186,10 @@ impl Registry {
         by_scope.or_else(by_service).unwrap_or(&self.dialects[self.fallback])
     }
 
-    fn most_exact(&self, name: &str, patterns: fn(&Compiled) -> &[Glob]) -> Option<&Arc<Compiled>> {
+    fn most_exact(&self, name: &str, patterns: fn(&Compiled) -> &[Pattern]) -> Option<&Arc<Compiled>> {
         let claims = |dialect: &Arc<Compiled>| {
             let matching = patterns(dialect).iter().filter(|pattern| pattern.matches(name));
-            matching.map(Glob::n_fixed).max()
+            matching.map(Pattern::n_fixed).max()
         };
         // Of equal claims the last wins: a user's dialect over a built-in one.
         let claiming = self

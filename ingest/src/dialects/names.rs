@@ -65,28 +65,6 @@ pub fn split_mcp_tool(name: &str) -> Option<(&str, &str)> {
     (!server.is_empty() && !tool.is_empty()).then_some((server, tool))
 }
 
-/// A tool's name without its server's, where it carries it: `mcp_<server>_<tool>` in any case; with a single
-/// separator (`<server>_<tool>`, `<server>-<tool>`, …) only where the emitter is known to prefix names, for a
-/// server `slack` may well have a tool `slack_post`. Dashes and underscores are alike.
-#[must_use]
-pub fn without_server<'t>(tool: &'t str, server: &str, is_prefixed: bool) -> Option<&'t str> {
-    const SEPARATORS: [char; 5] = ['_', '-', '.', '/', ':'];
-    let (rest, is_marked) = match tool.strip_prefix("mcp_").or_else(|| tool.strip_prefix("mcp-")) {
-        Some(rest) => (rest.trim_start_matches(['_', '-']), true),
-        None => (tool, false),
-    };
-    if !is_marked && !is_prefixed {
-        return None;
-    }
-    let same = |a: u8, b: u8| a.eq_ignore_ascii_case(&b) || (matches!(a, b'-' | b'_') && matches!(b, b'-' | b'_'));
-    let (head, tail) = (rest.get(..server.len())?, rest.get(server.len()..)?);
-    let is_server = !server.is_empty() && head.bytes().zip(server.bytes()).all(|(a, b)| same(a, b));
-    let bare = tail.trim_start_matches(SEPARATORS);
-    // Codex writes `mcp__<server><tool>` in its span names: with the mark the separator may be absent.
-    let is_separated = bare.len() < tail.len() || is_marked;
-    (is_server && is_separated && !bare.is_empty()).then_some(bare)
-}
-
 /// What an MCP span's name says: the method and the tool or prompt it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct McpSpanName<'n> {
@@ -191,25 +169,6 @@ mod tests {
         );
         for name in ["mcp__weather", "Bash", "mcp____x", "mcp_weather_get_forecast"] {
             assert_eq!(split_mcp_tool(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_tool_loses_the_name_of_its_server() {
-        for (tool, server, is_prefixed, expected) in [
-            ("mcp_weather_get_forecast", "weather", false, Some("get_forecast")),
-            ("mcp__weather__get_forecast", "weather", false, Some("get_forecast")),
-            ("mcp__weatherget_forecast", "weather", false, Some("get_forecast")),
-            ("weather-get_forecast", "weather", true, Some("get_forecast")),
-            ("weather_get_forecast", "weather", true, Some("get_forecast")),
-            ("my-weather-get-forecast", "my_weather", true, Some("get-forecast")),
-            ("slack_post", "slack", false, None),
-            ("get_forecast", "weather", true, None),
-            ("weather", "weather", true, None),
-            ("weathermap", "weather", true, None),
-            ("é", "ab", true, None),
-        ] {
-            assert_eq!(without_server(tool, server, is_prefixed), expected, "{tool} {server}");
         }
     }
 

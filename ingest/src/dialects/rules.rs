@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
+use spanledger_model::names::without_server;
 use spanledger_model::{CallKind, FemtoUsd, Hop, Observation, Role, Status, Usage};
 
 use super::compile::{Compiled, Part, PointRule, Reading, Rule, Slot, Unit};
@@ -286,7 +287,7 @@ fn finish_tool(dialect: &Compiled, observation: &mut Observation) {
         .mcp
         .server
         .as_deref()
-        .and_then(|server| names::without_server(tool, server, dialect.prefixed_tools));
+        .and_then(|server| without_server(tool, server, dialect.prefixed_tools));
     observation.mcp.tool = Some(bare.unwrap_or(tool).to_owned());
     if observation.mcp.server.is_some() {
         observation

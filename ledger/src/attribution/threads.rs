@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use spanledger_model::names::without_server;
 use spanledger_model::{Call, CallKind, Observation, ObservationId};
 
 use super::{Cause, Claim, Method, Owner, Turn};
 use crate::fold::Folded;
 use crate::fold::model_calls::bare_model;
-use crate::fold::names::{names_agree, without_server};
+use crate::fold::names::names_agree;
 
 /// Bytes a token is in prose, and in results where the thread does not tell: the usual figure for English.
 const PROSE: Ratio = Ratio { bytes: 4, tokens: 1 };
@@ -276,8 +277,7 @@ fn defined(around: &Around<'_>, name: &str, server: Option<&str>) -> Owner {
         return named(Some(server), tool);
     }
     for known in around.owners.iter().filter_map(|(owner, _)| server_of(owner)) {
-        let bare = without_server(&known, name);
-        if bare != name {
+        if let Some(bare) = without_server(name, &known, true) {
             return named(Some(&known), bare);
         }
     }
@@ -523,6 +523,7 @@ mod tests {
                 session_id: Some("s".to_owned()),
                 ..Default::default()
             },
+            allocated_by: None,
             trace_id: None,
             span_id: None,
             parent_span_id: None,

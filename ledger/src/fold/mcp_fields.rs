@@ -5,12 +5,13 @@
 //! host's own tools.
 
 use spanledger_model::call::McpFields;
+use spanledger_model::names::without_server;
 use spanledger_model::{CallKind, Observation};
 
 use super::context::Context;
 use super::inherit::Inheritance;
 use super::mcp_calls::is_server_side;
-use super::names::{is_hashed, names_agree, without_server};
+use super::names::{is_hashed, names_agree};
 use super::rules::Rule;
 
 /// Server of an MCP call that no record names.
@@ -88,7 +89,9 @@ fn find_names(
         return Some(Rule::NameDirectory);
     }
     if let (Some(server), Some(tool)) = (&fields.server, &fields.tool) {
-        fields.tool = Some(without_server(server, tool).to_owned());
+        if let Some(bare) = without_server(tool, server, true) {
+            fields.tool = Some(bare.to_owned());
+        }
     }
     if fields.server.is_some() || fields.mcp_method.is_none() {
         return None;

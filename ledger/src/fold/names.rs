@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest, Sha256};
 use spanledger_model::call::McpFields;
 use spanledger_model::ids::hash_parts;
+use spanledger_model::names::without_server;
 use spanledger_model::{CallKind, Observation};
 
 /// Nanoseconds of a day.
@@ -132,25 +133,6 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// A tool's name without its server's prefix, where it has one.
-#[must_use]
-pub fn without_server<'n>(server: &str, name: &'n str) -> &'n str {
-    if server.is_empty() || name.len() > NAME_MAX {
-        return name;
-    }
-    let (folded_name, folded_server) = (folded(name), folded(server));
-    // Folding keeps the letters' places: only one-byte signs are exchanged.
-    for prefix in ["", "mcp__", "mcp_"] {
-        for separator in ["__", "_"] {
-            let whole = format!("{prefix}{folded_server}{separator}");
-            if folded_name.starts_with(&whole) && folded_name.len() > whole.len() {
-                return &name[whole.len()..];
-            }
-        }
-    }
-    name
-}
-
 /// Servers and tools whose names records state in clear, by tenant and day.
 #[derive(Debug, Default)]
 pub struct Directory {
@@ -171,7 +153,7 @@ impl Directory {
         let Some((server, tool)) = stated_names(observation) else {
             return Vec::new();
         };
-        let tool = without_server(server, tool);
+        let tool = without_server(tool, server, true).unwrap_or(tool);
         let tenant = observation.tenant.as_str();
         let day = observation.start_ns.div_euclid(DAY_NS);
         let spellings = [squashed(&format!("{server}{tool}")), hash_of(tool), bare(tool)];
@@ -318,18 +300,5 @@ mod tests {
         ] {
             assert!(!names_agree(Some(other), Some("get_forecast")), "{other}");
         }
-    }
-
-    #[test]
-    fn a_prefix_of_the_server_is_taken_off_the_tool() {
-        for name in [
-            "weather_get_forecast",
-            "weather-get_forecast",
-            "mcp__weather__get_forecast",
-            "get_forecast",
-        ] {
-            assert_eq!(without_server("weather", name), "get_forecast");
-        }
-        assert_eq!(without_server("weather", "weather_"), "weather_");
     }
 }

@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 use spanledger_lake::Table;
 use spanledger_lake::tables::calls;
 use spanledger_ledger::charge::{billed_model, charge};
-use spanledger_ledger::prices::{PriceBook, PriceQuery, fits};
+use spanledger_ledger::prices::{PriceBook, PriceQuery};
 use spanledger_model::clock::SystemClock;
+use spanledger_model::pattern::{Wildcards, fits};
 use spanledger_model::{Call, Clock, FemtoUsd};
 use spanledger_query::time::parse_instant;
 
@@ -157,7 +158,7 @@ impl Change {
         let rule = self
             .models
             .iter()
-            .find(|(from, _)| names.iter().any(|name| fits(from, name)));
+            .find(|(from, _)| names.iter().any(|name| fits(from, name, Wildcards::StarAndMark)));
         if !self.models.is_empty() && rule.is_none() || !self.is_book_only && !call.kind.uses_a_model() {
             return None;
         }

@@ -9,7 +9,6 @@
 //! A line is made for each bucket of the call as a whole, `undivided`; [`crate::attribution`] divides those of
 //! model calls among who caused them.
 
-use spanledger_model::ids::content_hash;
 use spanledger_model::{Bucket, Call, CallKind, FemtoUsd, LedgerLine, LineId, LineKind, Status, Usage};
 
 use crate::prices::{CostBasis, PriceBook, PriceQuery, ToolPrice};
@@ -75,9 +74,6 @@ pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
     lines.extend(direct);
     if let Some(first) = lines.first_mut() {
         first.n_calls = 1;
-    }
-    for line in &mut lines {
-        line.line_id = line_id(line);
     }
     let own_cost = is_priced.then(|| lines.iter().filter_map(|line| line.effective_cost).sum());
     Charge { lines, own_cost }
@@ -333,11 +329,12 @@ fn line(call: &Call, part: &CostPart, settled_ns: i64) -> LedgerLine {
     }
 }
 
-/// The line that takes `line` back: every measure with the other sign.
+/// The line that takes `line` back: every measure with the other sign. Ids are given when lines are written.
 #[must_use]
 pub fn reversal_of(line: &LedgerLine, settled_ns: i64) -> LedgerLine {
     let negated = |cost: Option<FemtoUsd>| cost.map(|cost| -cost);
-    let mut reversal = LedgerLine {
+    LedgerLine {
+        line_id: LineId::default(),
         line_kind: LineKind::Reversal,
         n_calls: -line.n_calls,
         tokens: line.tokens.map(|tokens| -tokens),
@@ -347,30 +344,7 @@ pub fn reversal_of(line: &LedgerLine, settled_ns: i64) -> LedgerLine {
         effective_cost: negated(line.effective_cost),
         settled_ns: settled_ns.div_euclid(1_000) * 1_000,
         ..line.clone()
-    };
-    reversal.line_id = line_id(&reversal);
-    reversal
-}
-
-/// The content of a line, without when and as what it was written: equal for a charge and its reversal. The
-/// version of the price book is left out too: a new version that charges the same leaves the line alone.
-#[must_use]
-pub fn content_of(line: &LedgerLine) -> [u8; 16] {
-    let mut plain = match line.line_kind {
-        LineKind::Charge => line.clone(),
-        LineKind::Reversal => reversal_of(line, 0),
-    };
-    plain.line_kind = LineKind::Charge;
-    plain.line_id = LineId::default();
-    plain.settled_ns = 0;
-    plain.price_version = None;
-    content_hash(&plain)
-}
-
-pub(crate) fn line_id(line: &LedgerLine) -> LineId {
-    let mut plain = line.clone();
-    plain.line_id = LineId::default();
-    LineId(content_hash(&plain))
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub struct Atom {
     pub history: bool,
     /// `first` in the call that first read a result, `carry` afterwards; absent for anything else.
     pub touch: Option<&'static str>,
+    /// True where the call sends it as calls before it did, or will with every call: definitions, instructions,
+    /// whatever an earlier call sent first.
+    pub is_carried: bool,
     /// Token kind; of a blended input the kind that most of the input is.
     pub bucket: Bucket,
     /// Tokens; absent for fees.
@@ -60,7 +63,7 @@ pub struct Charged {
 }
 
 /// The input buckets in the order of the prefix.
-const PREFIX: [Bucket; 6] = [
+pub(super) const PREFIX: [Bucket; 6] = [
     Bucket::CacheRead,
     Bucket::CacheWrite1h,
     Bucket::CacheWrite5m,
@@ -180,6 +183,7 @@ fn outputs(parts: &[Segment], piece: &Charged, atoms: &mut Vec<Atom>) {
             cause: part.cause,
             history: false,
             touch: None,
+            is_carried: false,
             bucket: piece.bucket,
             tokens: Some(i64::try_from(tokens).unwrap_or(i64::MAX)),
             quantity: None,
@@ -191,12 +195,14 @@ fn outputs(parts: &[Segment], piece: &Charged, atoms: &mut Vec<Atom>) {
 
 fn atom(segment: &Segment, bucket: Bucket, tokens: i64, cost: Option<FemtoUsd>, position: usize) -> Atom {
     let is_result = segment.cause == Cause::Result;
-    let touch = if segment.since == position { "first" } else { "carry" };
+    let is_first = segment.since == position;
+    let touch = if is_first { "first" } else { "carry" };
     Atom {
         owner: Arc::clone(&segment.owner),
         cause: segment.cause,
         history: segment.history,
         touch: is_result.then_some(touch),
+        is_carried: !is_first || segment.history || matches!(segment.cause, Cause::Definition | Cause::System),
         bucket,
         tokens: Some(tokens),
         quantity: None,
@@ -211,6 +217,7 @@ fn whole(piece: &Charged, owner: Owner, cause: Cause, method: Method) -> Atom {
         cause,
         history: false,
         touch: None,
+        is_carried: false,
         bucket: piece.bucket,
         tokens: piece.tokens,
         quantity: piece.quantity,

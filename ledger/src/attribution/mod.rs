@@ -14,12 +14,13 @@
 //! | [`context`] | grows and shrinks the context from call to call |
 //! | [`atoms`] | cache placement, output, fees: pieces divided among segments |
 //! | [`threads`] | which calls are one thread, and what arrived between them |
-//! | [`lines`] | ledger lines by cause |
+//! | [`lines`], [`carried`] | ledger lines by cause: of a call, and of the calls of an hour |
 //!
 //! It rates nothing ([`crate::rating`] did) and joins nothing ([`crate::fold`] did).
 //! Source: design/ledger.md §2; the worked example there is a test here.
 
 pub mod atoms;
+mod carried;
 pub mod context;
 pub mod lines;
 pub mod threads;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 pub use atoms::{Atom, Policy, divide};
 pub use context::{Context, Turn};
-pub use lines::divide_charges;
+pub use lines::{book_lines, divide_charges};
 
 /// Who a part of a context belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

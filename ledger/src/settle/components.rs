@@ -12,6 +12,7 @@ use spanledger_lake::tables::codec::day_of;
 use spanledger_model::ids::{content_hash, hash_parts};
 use spanledger_model::{Call, CallId, LedgerLine, Observation, ObservationId};
 
+use super::lines::Lines;
 use super::links::{Links, Side, sides_of};
 use crate::fold::Context;
 use crate::fold::coverage::{is_counter, models};
@@ -68,8 +69,8 @@ pub struct Component {
     pub observations: Vec<Observation>,
     /// Its calls as they stand in the lake.
     pub calls: HashMap<CallId, SettledCall>,
-    /// The charges that are in force in the lake, by call.
-    pub lines: HashMap<CallId, Vec<LedgerLine>>,
+    /// The charges that are in force in the lake.
+    pub lines: Lines,
     /// Set while it waits to be settled.
     pub dirty: Option<Dirty>,
     keys: Vec<[u8; 16]>,
@@ -101,6 +102,8 @@ const LINKED_MAX: usize = 50_000;
 const COVERAGE_SLACK_NS: i64 = 180_000_000_000;
 /// Nanoseconds of a day: counters that share no session are folded together by day.
 const DAY_NS: i64 = 86_400_000_000_000;
+/// Nanoseconds of an hour: carried lines are of one.
+const HOUR_NS: i64 = 3_600_000_000_000;
 /// Up to this size a component's memory grows by one observation at a time.
 const SMALL_COMPONENT: usize = 8;
 
@@ -258,49 +261,45 @@ impl Components {
         }
     }
 
-    /// Attaches a call that stands in the lake to the component of its observations. False where none of
-    /// them is known.
-    pub fn attach_call(&mut self, call: &Call) -> bool {
+    /// Attaches a call that stands in the lake to the component of its observations, which it returns; nothing
+    /// where none of them is known.
+    pub fn attach_call(&mut self, call: &Call) -> Option<ComponentId> {
         let home = call
             .observation_ids
             .iter()
-            .find_map(|id| self.by_observation.get(id).copied());
-        let Some(component) = home.and_then(|home| self.slots[home].as_mut()) else {
+            .find_map(|id| self.by_observation.get(id).copied())?;
+        let component = self.slots[home].as_mut()?;
+        component.calls.insert(call.call_id, SettledCall::of(call));
+        Some(home)
+    }
+
+    /// Adds a line that stands in the lake to what is in force of its component: the one of its call, else of its
+    /// session, else of its trace. False where none claims it; it then stays out of memory.
+    ///
+    /// A line without a call (a carried one, or one whose call a crash left unwritten) is claimed only where the
+    /// component knows records of its hour: after they have expired, what they were charged stays as it is.
+    pub fn attach_line(&mut self, line: LedgerLine, home: Option<ComponentId>) -> bool {
+        let tenant = line.tenant.as_str().as_bytes();
+        let session = line.dimensions.session_id.as_deref();
+        let by_session = session.map(|id| hash_parts(&[tenant, b"session", id.as_bytes()]));
+        let by_trace = line.trace_id.map(|id| hash_parts(&[tenant, b"trace", id.as_bytes()]));
+        let by_key = || {
+            let keys = [by_session, by_trace].into_iter().flatten();
+            keys.filter_map(|key| self.by_key.get(&key).copied()).next()
+        };
+        let Some(component) = home.or_else(by_key).and_then(|home| self.slots[home].as_mut()) else {
             return false;
         };
-        component.calls.insert(call.call_id, SettledCall::of(call));
-        true
-    }
-
-    /// Attaches charges in force to the component that holds their call.
-    pub fn attach_lines(&mut self, mut by_call: HashMap<CallId, Vec<LedgerLine>>) -> HashMap<CallId, Vec<LedgerLine>> {
-        for component in self.slots.iter_mut().flatten() {
-            for call_id in component.calls.keys() {
-                if let Some(lines) = by_call.remove(call_id) {
-                    component.lines.insert(*call_id, lines);
-                }
-            }
+        let hour = line.time_ns.div_euclid(HOUR_NS);
+        let has_records = home.is_some()
+            || component
+                .observations
+                .iter()
+                .any(|seen| seen.start_ns.div_euclid(HOUR_NS) == hour);
+        if has_records {
+            component.lines.extend([line]);
         }
-        by_call
-    }
-
-    /// Attaches charges whose call is not in the lake to the component whose next fold decides on them: the
-    /// one of the same trace, else any of the same session. What none claims stays out of memory.
-    pub fn attach_orphans(&mut self, orphans: HashMap<CallId, Vec<LedgerLine>>) {
-        for (call_id, lines) in orphans {
-            let Some(line) = lines.first() else { continue };
-            let tenant = line.tenant.as_str().as_bytes();
-            let by_trace = line.trace_id.map(|id| hash_parts(&[tenant, b"trace", id.as_bytes()]));
-            let session = line.dimensions.session_id.as_deref();
-            let by_session = session.map(|id| hash_parts(&[tenant, b"session", id.as_bytes()]));
-            let home = [by_trace, by_session]
-                .into_iter()
-                .flatten()
-                .find_map(|key| self.by_key.get(&key).copied());
-            if let Some(component) = home.and_then(|home| self.slots[home].as_mut()) {
-                component.lines.insert(call_id, lines);
-            }
-        }
+        has_records
     }
 
     /// Drops what is settled and ended before a day.
@@ -397,7 +396,7 @@ impl Components {
         component.is_linked = false;
         component.observations.extend(taken.observations);
         component.calls.extend(taken.calls);
-        component.lines.extend(taken.lines);
+        component.lines.absorb(taken.lines);
         component.dirty = merged(component.dirty, taken.dirty);
     }
 }

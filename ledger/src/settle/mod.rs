@@ -12,8 +12,10 @@
 //! | [`reader`] | finds and loads observations, calls and lines |
 //! | [`components`], [`links`] | which observations belong together |
 //! | [`plan`] | desired state against actual state |
+//! | [`lines`] | what lines add up to, and what has to be appended |
 
 pub mod components;
+pub mod lines;
 pub mod links;
 pub mod plan;
 pub mod reader;
@@ -28,9 +30,8 @@ use spanledger_model::{CallId, Clock, TenantId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
-use crate::prices::PriceBook;
 use components::{Components, Dirty, Position};
-use plan::{Outdated, Plan, Settled};
+use plan::{Outdated, Plan, Settled, Terms};
 use reader::{MARK_SLACK_NS, Reader, from_lake};
 
 /// Application id of settlement's commits: its version is the mark of the newest file settled.
@@ -100,9 +101,9 @@ impl std::fmt::Debug for Settler {
 impl Settler {
     /// Starts settling a lake.
     #[must_use]
-    pub fn spawn(lake: Lake, book: Arc<PriceBook>, clock: Arc<dyn Clock>, options: SettleOptions) -> Self {
+    pub fn spawn(lake: Lake, terms: impl Into<Terms>, clock: Arc<dyn Clock>, options: SettleOptions) -> Self {
         let (orders, inbox) = mpsc::channel(16);
-        tokio::spawn(run(Worker::new(lake, book, clock, options), inbox));
+        tokio::spawn(run(Worker::new(lake, terms.into(), clock, options), inbox));
         Self { orders }
     }
 
@@ -164,7 +165,7 @@ async fn run(mut worker: Worker, mut inbox: mpsc::Receiver<Order>) {
 /// The state of the settlement task.
 struct Worker {
     lake: Lake,
-    book: Arc<PriceBook>,
+    terms: Terms,
     clock: Arc<dyn Clock>,
     options: SettleOptions,
     components: Components,
@@ -179,11 +180,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(lake: Lake, book: Arc<PriceBook>, clock: Arc<dyn Clock>, options: SettleOptions) -> Self {
+    fn new(lake: Lake, terms: Terms, clock: Arc<dyn Clock>, options: SettleOptions) -> Self {
         let mark = |table| lake.txn_version(table, APP_ID).unwrap_or(0);
         let committed_mark = mark(Table::Calls).min(mark(Table::Ledger));
         Self {
-            book,
+            terms,
             clock,
             options,
             components: Components::default(),
@@ -266,7 +267,7 @@ impl Worker {
             let Some(component) = self.components.get(id) else {
                 continue;
             };
-            let desired = plan::desired(component, self.components.context(), &self.book, now_ns);
+            let desired = plan::desired(component, self.components.context(), &self.terms, now_ns);
             let (changes, remembered) = plan::difference(component, desired, now_ns);
             plan.extend(changes);
             settled.push((id, remembered));

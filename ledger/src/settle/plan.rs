@@ -4,15 +4,35 @@
 //! what the lake holds. The plan is their difference, so making it again after a crash between two commits
 //! gives exactly what is still missing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, LineKind, TenantId};
+use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, TenantId};
 
 use super::components::{Component, SettledCall};
-use crate::attribution::{Policy, divide_charges};
-use crate::charge::{Charge, charge, content_of, reversal_of};
+use super::lines::Lines;
+use crate::attribution::{Policy, book_lines};
+use crate::charge::{Charge, charge};
 use crate::fold::{Context, fold_in};
 use crate::prices::PriceBook;
+
+/// What calls are charged by.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The prices.
+    pub book: Arc<PriceBook>,
+    /// How input cost is divided.
+    pub policy: Policy,
+}
+
+impl From<Arc<PriceBook>> for Terms {
+    fn from(book: Arc<PriceBook>) -> Self {
+        Self {
+            book,
+            policy: Policy::default(),
+        }
+    }
+}
 
 /// Changes to the lake.
 #[derive(Debug, Default)]
@@ -56,27 +76,29 @@ impl Plan {
 pub struct Desired {
     /// Its calls, with costs.
     pub calls: HashMap<CallId, Call>,
-    /// Its charges, by call.
-    pub lines: HashMap<CallId, Vec<LedgerLine>>,
+    /// Its charges.
+    pub lines: Lines,
 }
 
 /// Folds and charges a component.
 #[must_use]
-pub fn desired(component: &Component, context: &Context, book: &PriceBook, settled_ns: i64) -> Desired {
+pub fn desired(component: &Component, context: &Context, terms: &Terms, settled_ns: i64) -> Desired {
     let mut folded = fold_in(&component.observations, context);
-    let mut charges: Vec<Charge> = folded.calls.iter().map(|call| charge(call, book, settled_ns)).collect();
-    divide_charges(&folded, &component.observations, &mut charges, Policy::Prefix);
+    let charges: Vec<Charge> = folded
+        .calls
+        .iter()
+        .map(|call| charge(call, &terms.book, settled_ns))
+        .collect();
     let totals = totals(&charges, &folded.parents);
-    let mut desired = Desired::default();
-    for ((call, charge), total) in folded.calls.iter_mut().zip(charges).zip(totals) {
+    for ((call, charge), total) in folded.calls.iter_mut().zip(&charges).zip(totals) {
         call.own_cost = charge.own_cost;
         call.total_cost = total;
-        if !charge.lines.is_empty() {
-            desired.lines.insert(call.call_id, charge.lines);
-        }
     }
-    desired.calls = folded.calls.into_iter().map(|call| (call.call_id, call)).collect();
-    desired
+    let lines = book_lines(&folded, &component.observations, charges, terms.policy);
+    Desired {
+        calls: folded.calls.into_iter().map(|call| (call.call_id, call)).collect(),
+        lines: Lines::of(lines),
+    }
 }
 
 /// Own cost and that of everything below; absent where none of it has a cost.
@@ -98,8 +120,8 @@ fn totals(charges: &[Charge], parents: &[Option<usize>]) -> Vec<Option<FemtoUsd>
 pub struct Settled {
     /// Its calls.
     pub calls: HashMap<CallId, SettledCall>,
-    /// Its charges in force, by call.
-    pub lines: HashMap<CallId, Vec<LedgerLine>>,
+    /// Its charges in force.
+    pub lines: Lines,
 }
 
 /// The difference between what should be and what is, and what to remember once it is made.
@@ -131,56 +153,14 @@ pub fn difference(component: &Component, desired: Desired, settled_ns: i64) -> (
         }
         calls.insert(call_id, wanted);
     }
-    let empty = Vec::new();
-    let mut call_ids: Vec<&CallId> = desired.lines.keys().chain(component.lines.keys()).collect();
-    call_ids.sort_unstable();
-    call_ids.dedup();
-    for call_id in call_ids {
-        let wanted = desired.lines.get(call_id).unwrap_or(&empty);
-        let actual = component.lines.get(call_id).unwrap_or(&empty);
-        plan.lines.extend(line_changes(wanted, actual, settled_ns));
-    }
+    // Any call's identity will do: it only has to tell the components of one settlement apart.
+    let owner = calls
+        .keys()
+        .min()
+        .or(component.calls.keys().min())
+        .copied()
+        .unwrap_or_default();
+    plan.lines = component.lines.changes_to(&desired.lines, owner.as_bytes(), settled_ns);
     let lines = desired.lines;
     (plan, Settled { calls, lines })
-}
-
-/// Reversals of the charges that are no longer wanted, then the charges that are missing.
-fn line_changes(wanted: &[LedgerLine], actual: &[LedgerLine], settled_ns: i64) -> Vec<LedgerLine> {
-    let mut missing: BTreeMap<[u8; 16], Vec<&LedgerLine>> = BTreeMap::new();
-    for line in wanted {
-        missing.entry(content_of(line)).or_default().push(line);
-    }
-    let mut changes = Vec::new();
-    for line in actual {
-        let is_kept = missing
-            .get_mut(&content_of(line))
-            .is_some_and(|same| same.pop().is_some());
-        if !is_kept {
-            changes.push(reversal_of(line, settled_ns));
-        }
-    }
-    changes.extend(missing.into_values().flatten().cloned());
-    changes
-}
-
-/// The charges in force among all lines of a call: those that no reversal takes back.
-#[must_use]
-pub fn in_force(lines: Vec<LedgerLine>) -> Vec<LedgerLine> {
-    let mut reversed: HashMap<[u8; 16], usize> = HashMap::new();
-    for line in lines.iter().filter(|line| line.line_kind == LineKind::Reversal) {
-        *reversed.entry(content_of(line)).or_default() += 1;
-    }
-    let mut charges: Vec<LedgerLine> = lines
-        .into_iter()
-        .filter(|line| line.line_kind == LineKind::Charge)
-        .collect();
-    charges.sort_by_key(|line| line.settled_ns);
-    charges.retain(|line| match reversed.get_mut(&content_of(line)) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            false
-        }
-        _ => true,
-    });
-    charges
 }

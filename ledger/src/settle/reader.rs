@@ -7,10 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use spanledger_lake::tables::{Table, calls, ledger_lines, observations};
 use spanledger_lake::{DataFile, Lake};
-use spanledger_model::{CallId, LedgerLine, TenantId};
+use spanledger_model::{CallId, TenantId};
 
-use super::components::{Components, Dirty};
-use super::plan::in_force;
+use super::components::{ComponentId, Components, Dirty};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A tenant's day: the unit of loading.
@@ -116,35 +115,35 @@ async fn load_settled(lake: &Lake, components: &mut Components, days: &BTreeSet<
     if days.is_empty() {
         return Ok(());
     }
+    let mut homes: HashMap<CallId, Option<ComponentId>> = HashMap::new();
     for file in files_of(lake, Table::Calls, days)? {
         for batch in lake.read_file(Table::Calls, &file, None).await.map_err(from_lake)? {
             for call in calls::from_batch(&batch) {
-                if !components.attach_call(&call) {
+                let home = components.attach_call(&call);
+                if home.is_none() {
                     tracing::warn!(file = %file.path, "a settled call has no observations, and is left as it is");
                 }
+                homes.insert(call.call_id, home);
             }
         }
     }
-    let mut by_call: HashMap<CallId, Vec<LedgerLine>> = HashMap::new();
+    let mut n_orphans = 0_u64;
     for file in files_of(lake, Table::Ledger, days)? {
         for batch in lake.read_file(Table::Ledger, &file, None).await.map_err(from_lake)? {
             for line in ledger_lines::from_batch(&batch) {
-                if let Some(call_id) = line.call_id {
-                    by_call.entry(call_id).or_default().push(line);
+                match line.call_id.map(|call_id| homes.get(&call_id).copied()) {
+                    // The call's observations are gone: it stays, and so do its lines.
+                    Some(Some(None)) => {}
+                    Some(Some(home)) => drop(components.attach_line(line, home)),
+                    // A crash between the two commits of a settlement: the call was not written yet.
+                    Some(None) => n_orphans += u64::from(components.attach_line(line, None)),
+                    None => drop(components.attach_line(line, None)),
                 }
             }
         }
     }
-    let in_force = by_call
-        .into_iter()
-        .map(|(call_id, lines)| (call_id, in_force(lines)))
-        .collect();
-    let orphans = components.attach_lines(in_force);
-    let n_orphans = orphans.values().filter(|lines| !lines.is_empty()).count();
     if n_orphans > 0 {
-        // A crash between the two commits of a settlement: the call of these lines was not written yet.
-        tracing::info!(n_calls = n_orphans, "charges without a call are being completed");
-        components.attach_orphans(orphans);
+        tracing::info!(n_lines = n_orphans, "charges without a call are being completed");
     }
     Ok(())
 }

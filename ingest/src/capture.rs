@@ -28,10 +28,11 @@ use crate::value;
 const UNREAD_MAX: usize = 10_000;
 
 /// Fields that a resource may tell: whose it is. What else stands there describes the process.
-const RESOURCE_FIELDS: [&str; 7] = [
+const RESOURCE_FIELDS: [&str; 8] = [
     "user",
     "team",
     "project",
+    "cost_center",
     "environment",
     "agent",
     "client",

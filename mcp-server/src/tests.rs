@@ -145,6 +145,7 @@ fn call(n: u8, kind: CallKind, team: Option<&str>, model: Option<&str>) -> Call 
             team: team.map(str::to_owned),
             ..Dimensions::default()
         },
+        allocated_by: None,
         trace_id: None,
         span_id: None,
         parent_span_id: None,

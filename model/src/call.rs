@@ -111,6 +111,8 @@ pub struct Dimensions {
     pub team: Option<String>,
     /// Project or service namespace.
     pub project: Option<String>,
+    /// Cost centre of the books that the cost is charged to.
+    pub cost_center: Option<String>,
     /// User: e-mail, hash or id, as reported.
     pub user_id: Option<String>,
     /// Agent's name.
@@ -240,6 +242,9 @@ pub struct Call {
     pub error_type: Option<String>,
     /// Who it belongs to.
     pub dimensions: Dimensions,
+    /// Allocation rules that set dimensions, `team=ci-keys,project=ci-keys<growth`: dimension, rule, and what the
+    /// records said where it was overridden. Absent where no rule set any.
+    pub allocated_by: Option<String>,
     /// Trace of the anchor.
     pub trace_id: Option<TraceId>,
     /// Span of the anchor.

@@ -101,7 +101,7 @@ FROM (SELECT service, NULLIF(scope, '') AS scope, time, signal, key, value FROM 
     AND name NOT IN (SELECT DISTINCT name FROM observations WHERE source = 'metric')
 ))
 WHERE usage_like(key) IS NOT NULL AND dialect_field(scope, service, key) IS NULL
-  AND (signal <> 'resource' OR usage_like(key) IN ('user', 'team', 'project', 'environment', 'agent', 'client', 'conversation'))
+  AND (signal <> 'resource' OR usage_like(key) IN ('user', 'team', 'project', 'cost_center', 'environment', 'agent', 'client', 'conversation'))
 GROUP BY service, scope, signal, key"
 );
 

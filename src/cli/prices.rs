@@ -57,7 +57,7 @@ Examples:
   spanledger prices what-if --model 'gpt-5*=gpt-5-mini' --by team,model --format csv
   spanledger prices what-if --processing batch --since 2026-11-01
   spanledger prices what-if --book v3 --by model       what another version of the price book would charge
-Dimensions: team project environment user_id agent client service session_id api_key provider model kind day";
+Dimensions: team project cost_center environment user_id agent client service session_id api_key provider model kind day";
 
 /// What prices of a file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

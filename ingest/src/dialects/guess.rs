@@ -88,7 +88,7 @@ fn guess(dialect: &str, attributes: &[KeyValue]) -> Option<Guess> {
 #[must_use]
 pub fn usage_like(key: &str) -> Option<&'static str> {
     // The shortest words first: most keys of most spans end here.
-    const LAST: [&str; 20] = [
+    const LAST: [&str; 21] = [
         "tokens",
         "token",
         "count",
@@ -104,6 +104,7 @@ pub fn usage_like(key: &str) -> Option<&'static str> {
         "email",
         "team",
         "project",
+        "cost_center",
         "session",
         "conversation",
         "id",
@@ -164,6 +165,7 @@ pub fn usage_like(key: &str) -> Option<&'static str> {
         () if ends(&["user", "user_id", "user_email"]) => "user",
         () if ends(&["team", "team_id", "team_name"]) => "team",
         () if ends(&["project", "project_id", "project_name"]) => "project",
+        () if ends(&["cost_center"]) => "cost_center",
         () if ends(&["session_id", "conversation_id"]) && !words.starts_with("mcp") => "conversation",
         () => return None,
     })

@@ -48,6 +48,10 @@ pub fn to_batch(calls: &[Call]) -> RecordBatch {
     );
     encoder.text("team", rows.clone().map(|row| row.dimensions.team.as_deref()));
     encoder.text("project", rows.clone().map(|row| row.dimensions.project.as_deref()));
+    encoder.text(
+        "cost_center",
+        rows.clone().map(|row| row.dimensions.cost_center.as_deref()),
+    );
     encoder.text("user_id", rows.clone().map(|row| row.dimensions.user_id.as_deref()));
     encoder.text("agent", rows.clone().map(|row| row.dimensions.agent.as_deref()));
     encoder.text("client", rows.clone().map(|row| row.dimensions.client.as_deref()));
@@ -56,6 +60,7 @@ pub fn to_batch(calls: &[Call]) -> RecordBatch {
         rows.clone().map(|row| row.dimensions.session_id.as_deref()),
     );
     encoder.text("api_key", rows.clone().map(|row| row.dimensions.api_key.as_deref()));
+    encoder.text("allocated_by", rows.clone().map(|row| row.allocated_by.as_deref()));
     encoder.id(
         "trace_id",
         16,
@@ -168,11 +173,13 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
     let environment = columns.text("environment");
     let team = columns.text("team");
     let project = columns.text("project");
+    let cost_center = columns.text("cost_center");
     let user_id = columns.text("user_id");
     let agent = columns.text("agent");
     let client = columns.text("client");
     let session_id = columns.text("session_id");
     let api_key = columns.text("api_key");
+    let allocated_by = columns.text("allocated_by");
     let server = columns.text("server");
     let tool = columns.text("tool");
     let prompt = columns.text("prompt");
@@ -216,6 +223,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
             hops: hops(row)?,
             status: Status::parse(status.get(row)?),
             error_type: error_type.owned(row),
+            allocated_by: allocated_by.owned(row),
             trace_id: trace_id.get(row).and_then(TraceId::from_slice),
             span_id: span_id.get(row).and_then(SpanId::from_slice),
             parent_span_id: parent_span_id.get(row).and_then(SpanId::from_slice),
@@ -227,6 +235,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
                 environment: environment.owned(row),
                 team: team.owned(row),
                 project: project.owned(row),
+                cost_center: cost_center.owned(row),
                 user_id: user_id.owned(row),
                 agent: agent.owned(row),
                 client: client.owned(row),

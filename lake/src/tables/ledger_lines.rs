@@ -54,6 +54,10 @@ pub fn to_batch(lines: &[LedgerLine]) -> RecordBatch {
     );
     encoder.text("team", rows.clone().map(|row| row.dimensions.team.as_deref()));
     encoder.text("project", rows.clone().map(|row| row.dimensions.project.as_deref()));
+    encoder.text(
+        "cost_center",
+        rows.clone().map(|row| row.dimensions.cost_center.as_deref()),
+    );
     encoder.text("user_id", rows.clone().map(|row| row.dimensions.user_id.as_deref()));
     encoder.text("agent", rows.clone().map(|row| row.dimensions.agent.as_deref()));
     encoder.text("client", rows.clone().map(|row| row.dimensions.client.as_deref()));
@@ -101,6 +105,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
     let environment = columns.text("environment");
     let team = columns.text("team");
     let project = columns.text("project");
+    let cost_center = columns.text("cost_center");
     let user_id = columns.text("user_id");
     let agent = columns.text("agent");
     let client = columns.text("client");
@@ -140,6 +145,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
                 environment: environment.owned(row),
                 team: team.owned(row),
                 project: project.owned(row),
+                cost_center: cost_center.owned(row),
                 user_id: user_id.owned(row),
                 agent: agent.owned(row),
                 client: client.owned(row),

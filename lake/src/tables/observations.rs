@@ -43,6 +43,10 @@ pub fn to_batch(observations: &[Observation]) -> RecordBatch {
     );
     encoder.text("team", rows.clone().map(|row| row.dimensions.team.as_deref()));
     encoder.text("project", rows.clone().map(|row| row.dimensions.project.as_deref()));
+    encoder.text(
+        "cost_center",
+        rows.clone().map(|row| row.dimensions.cost_center.as_deref()),
+    );
     encoder.text("user_id", rows.clone().map(|row| row.dimensions.user_id.as_deref()));
     encoder.text("agent", rows.clone().map(|row| row.dimensions.agent.as_deref()));
     encoder.text("client", rows.clone().map(|row| row.dimensions.client.as_deref()));
@@ -160,6 +164,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
     let environment = columns.text("environment");
     let team = columns.text("team");
     let project = columns.text("project");
+    let cost_center = columns.text("cost_center");
     let user_id = columns.text("user_id");
     let agent = columns.text("agent");
     let client = columns.text("client");
@@ -225,6 +230,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Observation> {
                 environment: environment.owned(row),
                 team: team.owned(row),
                 project: project.owned(row),
+                cost_center: cost_center.owned(row),
                 user_id: user_id.owned(row),
                 agent: agent.owned(row),
                 client: client.owned(row),

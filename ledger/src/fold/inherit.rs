@@ -15,9 +15,10 @@ pub(crate) type Get = fn(&Dimensions) -> &Option<String>;
 pub(crate) type Set = fn(&mut Dimensions) -> &mut Option<String>;
 
 /// Dimensions that are inherited. Service and environment belong to the record's own process.
-pub(crate) const INHERITED: [(&str, Get, Set); 7] = [
+pub(crate) const INHERITED: [(&str, Get, Set); 8] = [
     ("team", |of| &of.team, |of| &mut of.team),
     ("project", |of| &of.project, |of| &mut of.project),
+    ("cost_center", |of| &of.cost_center, |of| &mut of.cost_center),
     ("user_id", |of| &of.user_id, |of| &mut of.user_id),
     ("agent", |of| &of.agent, |of| &mut of.agent),
     ("client", |of| &of.client, |of| &mut of.client),
@@ -25,7 +26,7 @@ pub(crate) const INHERITED: [(&str, Get, Set); 7] = [
     ("api_key", |of| &of.api_key, |of| &mut of.api_key),
 ];
 /// Where the session stands in [`INHERITED`].
-const SESSION: usize = 5;
+const SESSION: usize = 6;
 
 /// What whole traces agree on.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ use super::{Group, Repeat};
 const GUESSED: &str = "guessed";
 
 /// All dimensions, by name.
-pub(crate) const ALL_DIMENSIONS: [(&str, Get, Set); 9] = [
+pub(crate) const ALL_DIMENSIONS: [(&str, Get, Set); 10] = [
     ("service", |of| &of.service, |of| &mut of.service),
     ("environment", |of| &of.environment, |of| &mut of.environment),
     INHERITED[0],
@@ -33,6 +33,7 @@ pub(crate) const ALL_DIMENSIONS: [(&str, Get, Set); 9] = [
     INHERITED[4],
     INHERITED[5],
     INHERITED[6],
+    INHERITED[7],
 ];
 
 /// Builds the call of a group; `None` for an empty one.
@@ -86,6 +87,7 @@ pub(crate) fn build(
             .then(|| records.iter().find_map(|record| record.error_type.clone()))
             .flatten(),
         dimensions,
+        allocated_by: None,
         trace_id: outer
             .trace_id
             .or_else(|| records.iter().find_map(|record| record.trace_id)),

@@ -354,6 +354,7 @@ pub(crate) fn call(tenant: &str, n: u8, kind: CallKind, start_ns: i64, team: &st
             session_id: Some("session-1".into()),
             ..Dimensions::default()
         },
+        allocated_by: None,
         trace_id: Some(trace_id()),
         span_id: Some(span_id(n)),
         parent_span_id: None,

@@ -26,9 +26,10 @@ use crate::output::{self, RowFormat, grouped};
 use crate::prices::{book, book_of_version};
 
 /// Dimensions to split by.
-const DIMENSIONS: [&str; 13] = [
+const DIMENSIONS: [&str; 14] = [
     "team",
     "project",
+    "cost_center",
     "environment",
     "user_id",
     "agent",
@@ -264,6 +265,7 @@ fn value_of(call: &Call, dimension: &str) -> Option<String> {
     match dimension {
         "team" => dimensions.team.clone(),
         "project" => dimensions.project.clone(),
+        "cost_center" => dimensions.cost_center.clone(),
         "environment" => dimensions.environment.clone(),
         "user_id" => dimensions.user_id.clone(),
         "agent" => dimensions.agent.clone(),

@@ -145,6 +145,7 @@ fn call(id: usize, kind: CallKind, start_ms: i64, duration_ms: i64, is_failed: b
             session_id: Some("s".to_owned()),
             ..Dimensions::default()
         },
+        allocated_by: None,
         trace_id: None,
         span_id: None,
         parent_span_id: None,

@@ -158,6 +158,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     writing: RwLock<Writing>,
     flush_lock: tokio::sync::Mutex<()>,
+    /// One compaction at a time, so that what it leaves out is counted exactly.
+    compact_lock: tokio::sync::Mutex<()>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     n_names: AtomicU64,

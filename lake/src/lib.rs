@@ -31,6 +31,7 @@ mod hot;
 pub mod lake;
 mod object_reader;
 pub mod options;
+mod repeats;
 pub mod retention;
 mod sort;
 mod store;

@@ -12,6 +12,8 @@ use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 
 use crate::error::{Context, Error, Result};
 use crate::options::{GATHER_ROWS, RUN_ROWS};
+use crate::repeats;
+use crate::tables::Identity;
 
 /// Rows of one (tenant, day), in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub(crate) struct SortedRows<'b> {
     /// Row at each position; `None` where the input is in order.
     permutation: Option<Vec<u32>>,
     partitions: Vec<PartitionRows>,
+    n_repeats: u64,
 }
 
 impl<'b> SortedRows<'b> {
@@ -39,6 +42,18 @@ impl<'b> SortedRows<'b> {
     /// # Errors
     /// `Internal` if a batch lacks a key column or Arrow cannot sort it.
     pub(crate) fn new(batches: &'b [RecordBatch], sort_columns: &[&str]) -> Result<Self> {
+        Self::build(batches, sort_columns, None)
+    }
+
+    /// The same, each record once: of rows that `identity` makes one record, only the first is written.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn unique(batches: &'b [RecordBatch], sort_columns: &[&str], identity: &Identity) -> Result<Self> {
+        Self::build(batches, sort_columns, Some(identity))
+    }
+
+    fn build(batches: &'b [RecordBatch], sort_columns: &[&str], identity: Option<&Identity>) -> Result<Self> {
         let mut starts = Vec::with_capacity(batches.len());
         let mut n_rows = 0;
         for batch in batches {
@@ -50,6 +65,7 @@ impl<'b> SortedRows<'b> {
             starts,
             permutation: None,
             partitions: Vec::new(),
+            n_repeats: 0,
         };
         if n_rows == 0 {
             return Ok(sorted);
@@ -65,19 +81,34 @@ impl<'b> SortedRows<'b> {
         for name in sort_columns {
             keys.push(sorted.column(name)?);
         }
-        let order = sort(&keys, n_rows)?;
+        let by_key = RowOrder::new(&keys)?;
+        let mut order = by_key.sort(n_rows)?;
+        if let Some(identity) = identity {
+            let locate = |row: u32| sorted.locate(row as usize);
+            let same_key = |left, right| by_key.compare(left, right) == Ordering::Equal;
+            let is_repeat = repeats::find(batches, &order, locate, same_key, identity)?;
+            let mut repeats = is_repeat.into_iter();
+            order.retain(|_| !repeats.next().unwrap_or(false));
+        }
+        sorted.n_repeats = (n_rows - order.len()) as u64;
         let in_order = order
             .iter()
             .enumerate()
             .all(|(position, row)| position == *row as usize);
-        sorted.permutation = (!in_order).then_some(order);
-        sorted.partitions = sorted.find_partitions(&tenant, &day, partitioned, n_rows)?;
+        let n_kept = order.len();
+        sorted.permutation = (!in_order || n_kept < n_rows).then_some(order);
+        sorted.partitions = sorted.find_partitions(&tenant, &day, partitioned, n_kept)?;
         Ok(sorted)
     }
 
     /// The (tenant, day) groups, each of which becomes a file.
     pub(crate) fn partitions(&self) -> &[PartitionRows] {
         &self.partitions
+    }
+
+    /// Rows that are left out because they repeat another.
+    pub(crate) fn n_repeats(&self) -> u64 {
+        self.n_repeats
     }
 
     /// The rows at these positions, in order, a chunk at a time.
@@ -208,36 +239,51 @@ fn all_equal(column: &ArrayRef) -> bool {
     }
 }
 
-/// The rows' order by the keys. A stable sort that merges the runs it finds, for the rows arrive as runs.
-fn sort(keys: &[ArrayRef], n_rows: usize) -> Result<Vec<u32>> {
-    let n_rows = u32::try_from(n_rows).map_err(|_| Error::internal("too many rows to sort at once"))?;
-    // The first key is nearly always the time: compared without a call.
-    let times: Option<&[i64]> = keys
-        .first()
-        .filter(|key| key.null_count() == 0)
-        .and_then(|key| key.as_primitive_opt::<TimestampMicrosecondType>())
-        .map(|times| &**times.values());
-    let comparators: Vec<DynComparator> = keys
-        .iter()
-        .skip(usize::from(times.is_some()))
-        .map(|key| make_comparator(key, key, SortOptions::default()))
-        .collect::<Result<_, _>>()
-        .or_internal(|| "cannot compare rows".to_owned())?;
-    let compare_others = |left: u32, right: u32| {
-        comparators
+/// The rows' order by the keys.
+struct RowOrder<'k> {
+    /// The first key is nearly always the time: compared without a call.
+    times: Option<&'k [i64]>,
+    comparators: Vec<DynComparator>,
+}
+
+impl<'k> RowOrder<'k> {
+    fn new(keys: &'k [ArrayRef]) -> Result<Self> {
+        let times: Option<&[i64]> = keys
+            .first()
+            .filter(|key| key.null_count() == 0)
+            .and_then(|key| key.as_primitive_opt::<TimestampMicrosecondType>())
+            .map(|times| &**times.values());
+        let comparators = keys
+            .iter()
+            .skip(usize::from(times.is_some()))
+            .map(|key| make_comparator(key, key, SortOptions::default()))
+            .collect::<Result<_, _>>()
+            .or_internal(|| "cannot compare rows".to_owned())?;
+        Ok(Self { times, comparators })
+    }
+
+    fn compare(&self, left: u32, right: u32) -> Ordering {
+        match self.times {
+            Some(times) => times[left as usize]
+                .cmp(&times[right as usize])
+                .then_with(|| self.compare_others(left, right)),
+            None => self.compare_others(left, right),
+        }
+    }
+
+    fn compare_others(&self, left: u32, right: u32) -> Ordering {
+        self.comparators
             .iter()
             .map(|compare| compare(left as usize, right as usize))
             .find(|ordering| *ordering != Ordering::Equal)
             .unwrap_or(Ordering::Equal)
-    };
-    let mut order: Vec<u32> = (0..n_rows).collect();
-    match times {
-        Some(times) => order.sort_by(|left, right| {
-            times[*left as usize]
-                .cmp(&times[*right as usize])
-                .then_with(|| compare_others(*left, *right))
-        }),
-        None => order.sort_by(|left, right| compare_others(*left, *right)),
     }
-    Ok(order)
+
+    /// A stable sort that merges the runs it finds, for the rows arrive as runs.
+    fn sort(&self, n_rows: usize) -> Result<Vec<u32>> {
+        let n_rows = u32::try_from(n_rows).map_err(|_| Error::internal("too many rows to sort at once"))?;
+        let mut order: Vec<u32> = (0..n_rows).collect();
+        order.sort_by(|left, right| self.compare(*left, *right));
+        Ok(order)
+    }
 }

@@ -74,6 +74,13 @@ pub(crate) fn batch(table: Table, tenant: &str, first: i64, n_rows: usize) -> Re
                     FixedSizeBinaryArray::try_from_iter(numbers.iter().map(|number| i128::from(*number).to_be_bytes()))
                         .unwrap(),
                 ),
+                "span_id" => Arc::new(
+                    FixedSizeBinaryArray::try_from_iter(numbers.iter().map(|number| number.to_be_bytes())).unwrap(),
+                ),
+                "observation_id" => Arc::new(
+                    FixedSizeBinaryArray::try_from_iter(numbers.iter().map(|number| i128::from(*number).to_be_bytes()))
+                        .unwrap(),
+                ),
                 "name" => Arc::new(StringArray::from_iter_values(
                     numbers.iter().map(|number| format!("name-{}", number % 7)),
                 )),

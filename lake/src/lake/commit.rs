@@ -24,6 +24,23 @@ use crate::tables::Table;
 /// Files of one commit written at a time: enough to hide an fsync, and few enough for a day-spanning import.
 const PUTS_IN_FLIGHT: usize = 8;
 
+/// Which of the rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// All of them.
+    All,
+    /// Each record once, for tables that say what makes rows one record ([`Table::identity`]).
+    Once,
+}
+
+/// Files that were put, in no version yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written {
+    pub(super) adds: Vec<AddedFile>,
+    /// Rows that are in none of them, because they repeat another.
+    pub(super) n_repeats: u64,
+}
+
 /// A change to a table, all of it or nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
@@ -75,9 +92,9 @@ impl Lake {
                 return Ok(state.version());
             }
         }
-        let adds = inner.write_files(table, Arc::new(commit.adds), None).await?;
+        let written = inner.write_files(table, Arc::new(commit.adds), None, Rows::All).await?;
         let change = Change {
-            adds,
+            adds: written.adds,
             txns: commit.txn.into_iter().collect(),
             data_change: true,
             operation: commit.operation,
@@ -98,11 +115,12 @@ impl Inner {
         table: Table,
         batches: Arc<Vec<RecordBatch>>,
         written_ns: Option<i64>,
-    ) -> Result<Vec<AddedFile>> {
+        rows: Rows,
+    ) -> Result<Written> {
         if batches.iter().all(|batch| batch.num_rows() == 0) {
-            return Ok(Vec::new());
+            return Ok(Written::default());
         }
-        let encoded = tokio::task::spawn_blocking(move || encode_partitions(table, &batches))
+        let (encoded, n_repeats) = tokio::task::spawn_blocking(move || encode_partitions(table, &batches, rows))
             .await
             .or_internal(|| "the task that writes files ended early".to_owned())??;
         let puts = encoded.into_iter().map(|(tenant, day, encoded)| async move {
@@ -120,7 +138,11 @@ impl Inner {
                 statistics: encoded.statistics,
             })
         });
-        futures::stream::iter(puts).buffered(PUTS_IN_FLIGHT).try_collect().await
+        let adds = futures::stream::iter(puts)
+            .buffered(PUTS_IN_FLIGHT)
+            .try_collect()
+            .await?;
+        Ok(Written { adds, n_repeats })
     }
 
     /// Puts a file under a name that nobody has. Time and a counter make names unique within this writer,
@@ -233,10 +255,13 @@ impl Inner {
     }
 }
 
-fn encode_partitions(table: Table, batches: &[RecordBatch]) -> Result<Vec<(String, i32, Encoded)>> {
+fn encode_partitions(table: Table, batches: &[RecordBatch], rows: Rows) -> Result<(Vec<(String, i32, Encoded)>, u64)> {
     let schema = table.schema();
-    let sorted = SortedRows::new(batches, table.sort_columns())?;
-    sorted
+    let sorted = match table.identity().filter(|_| rows == Rows::Once) {
+        Some(identity) => SortedRows::unique(batches, table.sort_columns(), &identity)?,
+        None => SortedRows::new(batches, table.sort_columns())?,
+    };
+    let encoded = sorted
         .partitions()
         .iter()
         .map(|part| {
@@ -244,7 +269,8 @@ fn encode_partitions(table: Table, batches: &[RecordBatch]) -> Result<Vec<(Strin
             let encoded = data_file::encode(&schema, table.sort_columns(), part.rows.len(), chunks)?;
             Ok((part.tenant.clone(), part.day, encoded))
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    Ok((encoded, sorted.n_repeats()))
 }
 
 /// Removes files that were written for a commit that did not happen; vacuum gets what this misses.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::commit::Rows;
 use super::{Inner, Lake, Positions, TableSlot};
 use crate::error::{Context, Result};
 use crate::table_log::Change;
@@ -76,9 +77,9 @@ impl Inner {
         let Some(sealed) = slot.state.lock().sealed().cloned() else {
             return Ok(());
         };
-        let adds = self.write_files(slot.table, sealed.batches, None).await?;
+        let written = self.write_files(slot.table, sealed.batches, None, Rows::All).await?;
         let change = Change {
-            adds,
+            adds: written.adds,
             txns: vec![(
                 self.options.node.clone(),
                 i64::try_from(sealed.through).unwrap_or(i64::MAX),

@@ -8,6 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use serde::Serialize;
 
+use super::maintain::DEDUPLICATED_APP_ID;
 use super::{Lake, Positions};
 use crate::data_file::DataFile;
 use crate::error::Result;
@@ -39,6 +40,8 @@ pub struct TableStats {
     pub n_rows_expired: u64,
     /// Their bytes.
     pub bytes_expired: u64,
+    /// Rows that compaction left out since the table exists, because they repeat another.
+    pub n_rows_deduplicated: u64,
 }
 
 /// Size and content of a lake.
@@ -90,7 +93,10 @@ impl Lake {
             .tables
             .iter()
             .map(|slot| {
-                let size = slot.state.lock().size();
+                let (size, n_deduplicated) = {
+                    let state = slot.state.lock();
+                    (state.size(), state.txn_version(DEDUPLICATED_APP_ID).unwrap_or(0))
+                };
                 let expired = *slot.expired.lock();
                 TableStats {
                     name: slot.table.name(),
@@ -103,6 +109,7 @@ impl Lake {
                     n_files_expired: expired.n_files,
                     n_rows_expired: expired.n_rows,
                     bytes_expired: expired.bytes,
+                    n_rows_deduplicated: u64::try_from(n_deduplicated).unwrap_or(0),
                 }
             })
             .collect();

@@ -3,19 +3,25 @@
 //! Files of a (table, tenant, day) are merged by size class, eight at a time or more, so that a row is
 //! rewritten once a class and not with every new file. Input is bounded in memory, not in file size. A merge
 //! commits with `dataChange = false`; if settlement replaced one of its files meanwhile, the merge is
-//! discarded: settlement never waits for compaction.
+//! discarded: settlement never waits for compaction. A (tenant, day) that nothing was written to for an hour is
+//! merged whole, whatever the sizes: it will not grow into the next class by itself.
+//!
+//! A merge writes each record once: a row that repeats another (a sender's retry that the request window did not
+//! know) is left out, and counted in the same commit, as the version of the application
+//! [`DEDUPLICATED_APP_ID`]. So the count is exact over crashes and over processes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::commit::discard;
+use super::commit::{Rows, discard};
 use super::{Inner, Lake, TableSlot};
 use crate::data_file::{DataFile, table_dir};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -26,6 +32,10 @@ const SMALLEST_CLASS_BYTES: u64 = 128 << 10;
 /// Looks for work between expiries, the first look included, and between vacuums.
 const EXPIRE_EVERY_TICKS: u32 = 30;
 const VACUUM_EVERY_TICKS: u32 = 30;
+/// Time without new files after which a (tenant, day) is merged whole, nanoseconds: longer than senders retry.
+const QUIET_NS: i64 = 3_600_000_000_000;
+/// Application of the transaction whose version is the number of rows that merges left out, in all.
+pub(super) const DEDUPLICATED_APP_ID: &str = "spanledger-deduplicated";
 
 /// What a compaction did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -40,6 +50,17 @@ pub struct CompactReport {
     pub bytes_removed: u64,
     /// Bytes of the files written.
     pub bytes_added: u64,
+    /// Rows left out because they repeat another.
+    pub n_rows_deduplicated: u64,
+}
+
+/// Which files are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Merge {
+    /// Those of a size class with enough of them, and all of a day that is quiet.
+    Due,
+    /// All of a day, unless they are as large as a merge makes them.
+    All,
 }
 
 /// What a vacuum did.
@@ -58,7 +79,17 @@ impl Lake {
     /// `Corrupt` for a file that cannot be read, `Busy` if the store does not answer.
     pub async fn compact(&self) -> Result<CompactReport> {
         self.inner.check_writable()?;
-        self.inner.compact().await
+        self.inner.compact(Merge::Due).await
+    }
+
+    /// Merges all files of each (table, tenant, day) but those that are as large as a merge makes them, however few:
+    /// afterwards each record is one row, unless its copies lie in files that are not merged any more.
+    ///
+    /// # Errors
+    /// As [`compact`](Self::compact).
+    pub async fn compact_all(&self) -> Result<CompactReport> {
+        self.inner.check_writable()?;
+        self.inner.compact(Merge::All).await
     }
 
     /// Removes files that no version has needed for the grace period.
@@ -72,11 +103,12 @@ impl Lake {
 }
 
 impl Inner {
-    async fn compact(&self) -> Result<CompactReport> {
+    async fn compact(&self, which: Merge) -> Result<CompactReport> {
+        let _one_at_a_time = self.compact_lock.lock().await;
         let mut report = CompactReport::default();
         for slot in &self.shared.tables {
             while !*self.stop.borrow() {
-                let Some(files) = self.merge_candidates(slot) else {
+                let Some(files) = self.merge_candidates(slot, which) else {
                     break;
                 };
                 match self.merge(slot, files, &mut report).await {
@@ -92,12 +124,13 @@ impl Inner {
         Ok(report)
     }
 
-    /// The files of one (tenant, day) and size class that are due, oldest rows first.
-    fn merge_candidates(&self, slot: &TableSlot) -> Option<Vec<DataFile>> {
+    /// The files of one (tenant, day) that are due, oldest rows first.
+    fn merge_candidates(&self, slot: &TableSlot, which: Merge) -> Option<Vec<DataFile>> {
         let options = &self.options.compaction;
         let unmergeable = slot.unmergeable.lock();
         let state = slot.state.lock();
         let mut classes: BTreeMap<(u32, &str, i32), Vec<&DataFile>> = BTreeMap::new();
+        let mut days: BTreeMap<(&str, i32), Vec<&DataFile>> = BTreeMap::new();
         for file in state.files() {
             // An empty tenant is a file of another tool: its rows may not belong into one file of ours.
             if file.size_bytes < options.settled_bytes && !file.tenant.is_empty() && !unmergeable.contains(&file.path) {
@@ -106,11 +139,16 @@ impl Inner {
                     .entry((class, file.tenant.as_str(), file.day))
                     .or_default()
                     .push(file);
+                days.entry((file.tenant.as_str(), file.day)).or_default().push(file);
             }
         }
+        let quiet_since_ns = self.clock.now_ns().saturating_sub(QUIET_NS);
+        let is_quiet = |file: &&DataFile| file.written_ns().is_none_or(|written_ns| written_ns < quiet_since_ns);
+        let is_whole = |files: &Vec<&DataFile>| files.len() >= 2 && (which == Merge::All || files.iter().all(is_quiet));
         let mut files: Vec<DataFile> = classes
             .into_values()
-            .find(|files| files.len() >= options.files_min.max(2))?
+            .find(|files| files.len() >= options.files_min.max(2))
+            .or_else(|| days.into_values().find(is_whole))?
             .into_iter()
             .cloned()
             .collect();
@@ -122,9 +160,8 @@ impl Inner {
     async fn merge(&self, slot: &Arc<TableSlot>, files: Vec<DataFile>, report: &mut CompactReport) -> Result<()> {
         let bytes_max = self.options.compaction.input_bytes_max;
         let schema = slot.table.schema();
-        let mut batches = Vec::new();
+        let mut read: Vec<(DataFile, Vec<RecordBatch>)> = Vec::new();
         let mut n_bytes = 0;
-        let mut merged: Vec<DataFile> = Vec::new();
         for file in files {
             if n_bytes >= bytes_max {
                 break;
@@ -138,17 +175,23 @@ impl Inner {
                 continue;
             }
             n_bytes += n_file_bytes;
-            batches.extend(rows);
-            merged.push(file);
+            read.push((file, rows));
         }
-        if merged.len() < 2 {
+        if read.len() < 2 {
             return Ok(());
         }
+        // In the order in which they were written: of rows that repeat each other the first stays.
+        read.sort_by(|left, right| (left.0.written_ns(), &left.0.path).cmp(&(right.0.written_ns(), &right.0.path)));
+        let (merged, batches): (Vec<DataFile>, Vec<Vec<RecordBatch>>) = read.into_iter().unzip();
+        let batches = batches.into_iter().flatten().collect();
         let n_rows_before: u64 = merged.iter().map(|file| file.n_rows).sum();
         // A merge makes no row younger: neither for retention nor for settlement.
         let written_ns = merged.iter().map(DataFile::written_ns).max().flatten();
-        let adds = self.write_files(slot.table, Arc::new(batches), written_ns).await?;
-        let n_rows_after: u64 = adds.iter().map(|added| added.file.n_rows).sum();
+        let written = self
+            .write_files(slot.table, Arc::new(batches), written_ns, Rows::Once)
+            .await?;
+        let (adds, n_repeats) = (written.adds, written.n_repeats);
+        let n_rows_after = adds.iter().map(|added| added.file.n_rows).sum::<u64>() + n_repeats;
         if n_rows_before != n_rows_after {
             discard(self.store.as_ref(), &adds).await;
             return Err(Error::corrupt(format!(
@@ -156,8 +199,15 @@ impl Inner {
                 slot.table.name()
             )));
         }
+        let deduplicated = (n_repeats > 0).then(|| {
+            let before = slot.state.lock().txn_version(DEDUPLICATED_APP_ID).unwrap_or(0);
+            let now = before.saturating_add(i64::try_from(n_repeats).unwrap_or(i64::MAX));
+            (DEDUPLICATED_APP_ID.to_owned(), now)
+        });
         let change = Change {
             adds: adds.clone(),
+            txns: deduplicated.into_iter().collect(),
+            // Also where rows are left out: every row of the new files was in the old ones.
             data_change: false,
             operation: "OPTIMIZE",
             ..Change::default()
@@ -165,6 +215,7 @@ impl Inner {
         let removes: Vec<String> = merged.iter().map(|file| file.path.clone()).collect();
         self.apply_change(slot, change, &removes).await?;
         report.n_merges += 1;
+        report.n_rows_deduplicated += n_repeats;
         report.n_files_removed += merged.len() as u64;
         report.n_files_added += adds.len() as u64;
         report.bytes_removed += merged.iter().map(|file| file.size_bytes).sum::<u64>();
@@ -238,7 +289,7 @@ pub(super) async fn maintenance_loop(lake: Weak<Inner>, mut stop: watch::Receive
         {
             tracing::warn!(%error, "retention failed");
         }
-        if let Err(error) = inner.compact().await {
+        if let Err(error) = inner.compact(Merge::Due).await {
             tracing::warn!(%error, "compaction failed");
         }
         n_ticks = n_ticks.wrapping_add(1);

@@ -143,6 +143,7 @@ impl Inner {
             shared: Arc::new(shared),
             writing: RwLock::new(Writing { wal: None, lock: None }),
             flush_lock: tokio::sync::Mutex::new(()),
+            compact_lock: tokio::sync::Mutex::new(()),
             stop: watch::Sender::new(false),
             tasks: Mutex::new(Vec::new()),
             n_names: AtomicU64::new(0),

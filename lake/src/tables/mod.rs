@@ -22,6 +22,20 @@ use std::sync::OnceLock;
 
 use arrow::datatypes::SchemaRef;
 
+/// What makes two rows of a table, with equal sort keys, one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// These columns are equal. Of several rows the one with the least value of `first_by` is the record.
+    Columns {
+        /// Columns besides the sort keys.
+        names: &'static [&'static str],
+        /// Column that tells which came first.
+        first_by: Option<&'static str>,
+    },
+    /// All columns are equal.
+    WholeRow,
+}
+
 /// A table of the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
@@ -97,6 +111,20 @@ impl Table {
             ]
         });
         SchemaRef::clone(&schemas[self as usize])
+    }
+
+    /// What makes two rows one record that was delivered twice; `None` for the tables that settlement writes, whose
+    /// rows are never repeated. A span is its trace, span id and kind (client and server side of one request share the
+    /// id in some emitters) at one start; records without an id are their content.
+    #[must_use]
+    pub fn identity(self) -> Option<Identity> {
+        let columns = |names, first_by| Some(Identity::Columns { names, first_by });
+        match self {
+            Self::Spans => columns(&["trace_id", "span_id", "kind"], None),
+            Self::Observations => columns(&["observation_id"], Some("arrived_at")),
+            Self::Logs | Self::Metrics | Self::Payloads => Some(Identity::WholeRow),
+            Self::Calls | Self::Ledger => None,
+        }
     }
 
     /// The order of rows within a file: time, so that ids and neighbours compress and scans prune.

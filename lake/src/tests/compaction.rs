@@ -181,3 +181,108 @@ async fn the_background_task_compacts_by_itself() {
     assert_eq!(numbers(&lake, Table::Spans).await, range(0, 40));
     lake.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn merged_files_hold_each_record_once_and_say_how_many_they_left_out() {
+    let dir = TempDir::new().unwrap();
+    let lake = open_small(&dir, TestClock::new()).await;
+    // The same rows in other requests: overlapping, shuffled, and twice within one file.
+    for text in ["spans:0:10", "spans:5:10", "spans:0:3 spans:1:3", "spans:14:1"] {
+        send(&lake, text).await.unwrap();
+        lake.flush().await.unwrap();
+    }
+    for table in [Table::Logs, Table::Metrics, Table::Payloads, Table::Observations] {
+        for first in [0, 2, 4, 6] {
+            send(&lake, &format!("{}:{first}:4", table.name())).await.unwrap();
+            lake.flush().await.unwrap();
+        }
+    }
+    assert_eq!(
+        numbers(&lake, Table::Spans).await.len(),
+        27,
+        "every delivery stands there"
+    );
+    let report = lake.compact().await.unwrap();
+    assert_eq!(report.n_rows_deduplicated, 12 + 4 * 6);
+    assert_eq!(numbers(&lake, Table::Spans).await, range(0, 15));
+    assert_eq!(numbers(&lake, Table::Observations).await, range(0, 10));
+    assert_eq!(numbers(&lake, Table::Logs).await.len(), 10);
+    let counted = |lake: &Lake| {
+        let tables = lake.stats().tables;
+        tables
+            .into_iter()
+            .map(|table| table.n_rows_deduplicated)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counted(&lake), [12, 6, 6, 6, 6, 0, 0]);
+    assert!(lake.verify().await.unwrap().is_ok());
+    drop(lake);
+    let lake = open(&dir).await;
+    assert_eq!(
+        counted(&lake),
+        [12, 6, 6, 6, 6, 0, 0],
+        "the count is part of the commit"
+    );
+}
+
+#[tokio::test]
+async fn rows_that_settlement_writes_are_never_taken_for_repeats() {
+    let dir = TempDir::new().unwrap();
+    let lake = open_small(&dir, TestClock::new()).await;
+    for _ in 0..4 {
+        let commit = Commit {
+            adds: vec![batch(Table::Ledger, "default", 0, 5)],
+            operation: "SETTLE",
+            ..Commit::default()
+        };
+        lake.commit(Table::Ledger, commit).await.unwrap();
+    }
+    let report = lake.compact_all().await.unwrap();
+    assert_eq!((report.n_merges, report.n_rows_deduplicated), (1, 0));
+    assert_eq!(numbers(&lake, Table::Ledger).await.len(), 20);
+}
+
+#[tokio::test]
+async fn a_day_that_is_quiet_is_merged_whole() {
+    let dir = TempDir::new().unwrap();
+    let clock = TestClock::new();
+    let lake = open_small(&dir, Arc::clone(&clock)).await;
+    flush_files(&lake, 2).await;
+    send(&lake, "spans:5:1").await.unwrap();
+    lake.flush().await.unwrap();
+    assert_eq!(lake.compact().await.unwrap().n_merges, 0, "more may come");
+    clock.advance_ms(3_700_000);
+    let report = lake.compact().await.unwrap();
+    assert_eq!((report.n_merges, report.n_rows_deduplicated), (1, 1));
+    assert_eq!(numbers(&lake, Table::Spans).await, range(0, 20));
+    assert_eq!(lake.compact().await.unwrap().n_merges, 0);
+}
+
+#[tokio::test]
+async fn of_an_observation_that_came_twice_the_first_arrival_stays() {
+    let dir = TempDir::new().unwrap();
+    let lake = open_small(&dir, TestClock::new()).await;
+    let arrived = |seconds: i64| {
+        let rows = batch(Table::Observations, "default", 0, 2);
+        let index = rows.schema().index_of("arrived_at").unwrap();
+        let mut columns = rows.columns().to_vec();
+        let times = TimestampMicrosecondArray::from(vec![DAY_US + seconds; 2]).with_timezone("UTC");
+        columns[index] = Arc::new(times);
+        RecordBatch::try_new(rows.schema(), columns).unwrap()
+    };
+    for seconds in [3, 1, 2] {
+        let rows = vec![(Table::Observations, arrived(seconds))];
+        lake.append_batch(record("default", &format!("at {seconds}")), rows)
+            .await
+            .unwrap();
+        lake.flush().await.unwrap();
+    }
+    assert_eq!(lake.compact_all().await.unwrap().n_rows_deduplicated, 4);
+    let file = lake.snapshot(Table::Observations).unwrap().files[0].clone();
+    let rows = lake
+        .read_file(Table::Observations, &file, Some(&["arrived_at"]))
+        .await
+        .unwrap();
+    let times = rows[0].column(0).as_primitive::<TimestampMicrosecondType>();
+    assert_eq!(times.values(), &[DAY_US + 1, DAY_US + 1]);
+}

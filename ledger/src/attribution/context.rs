@@ -10,7 +10,7 @@ use std::sync::Arc;
 use spanledger_model::money::split_by_largest_remainder;
 
 use super::atoms::weight;
-use super::{Cause, Claim, Method, Owner, Segment};
+use super::{Cause, Claim, Method, Owner, Segment, definitions};
 
 /// What is known of one call of a thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +21,8 @@ pub struct Turn {
     pub output: i64,
     /// Reasoning tokens.
     pub reasoning: i64,
-    /// What the first call of a thread sends, in the order of the prefix: definitions, system, messages.
+    /// What the first call of a thread sends, in the order of the prefix: definitions, system, messages. Of a
+    /// later call all definitions that it sends, where they are not those of the call before.
     pub base: Vec<Claim>,
     /// Results and messages that arrived since the call before, in order.
     pub arrived: Vec<Claim>,
@@ -53,10 +54,16 @@ impl Context {
     /// former sum to the call's input tokens, the latter to its output less the reasoning.
     pub fn next(&mut self, turn: &Turn) -> (&[Segment], &[Segment]) {
         let input = turn.input.max(0);
-        let before: i64 = self.segments.iter().map(|segment| segment.tokens).sum();
         let position = self.n_calls;
+        let is_redefined = position > 0 && !turn.base.is_empty();
+        if is_redefined {
+            definitions::leave(&mut self.segments, &turn.base);
+        }
+        let before: i64 = self.segments.iter().map(|segment| segment.tokens).sum();
         if position == 0 {
             self.segments = base(&turn.base, input);
+        } else if is_redefined {
+            self.redefine(input, before, turn);
         } else if input >= before {
             self.grow(input - before, &turn.arrived);
         } else {
@@ -69,6 +76,19 @@ impl Context {
         self.pending = divided(visible, parts, position);
         self.n_calls += 1;
         (&self.segments, &self.pending)
+    }
+
+    /// A call with other definitions than the one before: those that came claim growth beside what arrived, and
+    /// stand with the others.
+    fn redefine(&mut self, input: i64, before: i64, turn: &Turn) {
+        let mut arrived = definitions::came(&self.segments, &turn.base);
+        arrived.extend(turn.arrived.iter().cloned());
+        if input >= before {
+            self.grow(input - before, &arrived);
+        } else {
+            self.shrink(input, &arrived);
+        }
+        definitions::to_the_prefix(&mut self.segments);
     }
 
     /// Merges the older half of a long context.
@@ -169,6 +189,10 @@ fn base(claims: &[Claim], input: i64) -> Vec<Segment> {
     let claims = if claims.is_empty() { &undivided } else { claims };
     let mut segments = divided(input, claims, 0);
     segments.retain(|segment| segment.tokens > 0);
+    for segment in &mut segments {
+        // What a model wrote stands in a first context only to be read again.
+        segment.history = matches!(segment.cause, Cause::Call | Cause::Text | Cause::Reasoning);
+    }
     segments
 }
 

@@ -12,6 +12,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`context`] | grows and shrinks the context from call to call |
+//! | [`definitions`] | definitions that come and leave between two calls |
 //! | [`atoms`] | cache placement, output, fees: pieces divided among segments |
 //! | [`threads`] | which calls are one thread, and what arrived between them |
 //! | [`lines`], [`carried`] | ledger lines by cause: of a call, and of the calls of an hour |
@@ -22,6 +23,7 @@
 pub mod atoms;
 mod carried;
 pub mod context;
+mod definitions;
 pub mod lines;
 pub mod threads;
 
@@ -93,6 +95,8 @@ pub enum Cause {
     Text,
     /// Reasoning.
     Reasoning,
+    /// A model call that a server asked for: whatever its tokens were.
+    Sampling,
     /// A fee per request or search.
     Fee,
     /// Parts that are not told apart.
@@ -111,6 +115,7 @@ impl Cause {
             Self::Call => "call",
             Self::Text => "text",
             Self::Reasoning => "reasoning",
+            Self::Sampling => "sampling",
             Self::Fee => "fee",
             Self::Undivided => "undivided",
         }

@@ -23,6 +23,7 @@ struct SignalMeters {
     accepted: AtomicU64,
     rejected: AtomicU64,
     duplicate_requests: AtomicU64,
+    deduplicated: AtomicU64,
     requests: AtomicU64,
 }
 
@@ -45,6 +46,8 @@ pub struct MetersReading {
     pub requests: BTreeMap<&'static str, u64>,
     /// Requests that had been stored before, by signal.
     pub duplicate_requests: BTreeMap<&'static str, u64>,
+    /// Records in them that would have been stored, by signal.
+    pub deduplicated: BTreeMap<&'static str, u64>,
     /// Requests refused, by signal and error kind.
     pub refused: BTreeMap<(&'static str, &'static str), u64>,
     /// Observations read, by dialect.
@@ -74,11 +77,12 @@ impl Meters {
     ) {
         let meters = self.of(signal);
         meters.requests.fetch_add(1, Ordering::Relaxed);
+        let n_stored = accepted.n_accepted.saturating_sub(noise.values().sum());
         if accepted.duplicate {
             meters.duplicate_requests.fetch_add(1, Ordering::Relaxed);
+            meters.deduplicated.fetch_add(n_stored, Ordering::Relaxed);
             return;
         }
-        let n_stored = accepted.n_accepted.saturating_sub(noise.values().sum());
         meters.accepted.fetch_add(n_stored, Ordering::Relaxed);
         let mut labelled = self.labelled.lock();
         for (dialect, count) in recognised {
@@ -126,6 +130,7 @@ impl Meters {
             rejected: by_signal(|meters| &meters.rejected),
             requests: by_signal(|meters| &meters.requests),
             duplicate_requests: by_signal(|meters| &meters.duplicate_requests),
+            deduplicated: by_signal(|meters| &meters.deduplicated),
             refused: labelled.refused.clone(),
             recognised: labelled.recognised.clone(),
             noise: labelled
@@ -135,5 +140,31 @@ impl Meters {
                 .collect(),
             first_service: labelled.first_service.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_request_counts_the_records_that_it_would_have_stored() {
+        let meters = Meters::default();
+        let (recognised, noise) = (BTreeMap::new(), BTreeMap::from([(Arc::from("chatter"), 2)]));
+        let accepted = |duplicate| Accepted {
+            n_accepted: 10,
+            duplicate,
+            ..Accepted::default()
+        };
+        for duplicate in [false, true, true] {
+            meters.note_accepted(Signal::Traces, &accepted(duplicate), &recognised, &noise, None);
+        }
+        let reading = meters.read();
+        assert_eq!(reading.accepted["traces"], 8);
+        assert_eq!(
+            (reading.duplicate_requests["traces"], reading.deduplicated["traces"]),
+            (2, 16)
+        );
+        assert_eq!(reading.deduplicated["logs"], 0);
     }
 }

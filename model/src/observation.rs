@@ -1,7 +1,7 @@
 //! What one span, log record or metric point says about an operation, as its dialect tells it.
 //!
 //! Written at ingest, never edited, never charged by itself: settlement folds observations into calls.
-//! The identity is a hash of what makes the record the same record: (tenant, `span`, trace id, span id),
+//! The identity is a hash of what makes the record the same record: (tenant, `span`, trace id, span id, kind),
 //! (tenant, `log`, content), (tenant, `metric`, series, start, time). So a repeated delivery of the same
 //! record is the same observation.
 

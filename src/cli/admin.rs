@@ -24,6 +24,11 @@ Examples:
   spanledger lake verify                               exit 0 sound, 1 damaged
   spanledger lake verify --data ./spanledger-demo-data --format json";
 
+const COMPACT_EXAMPLES: &str = "\
+Examples:
+  spanledger lake compact                              merge small files now; a running server does so by itself
+  spanledger lake compact --data ./lake --format json";
+
 const RETAIN_EXAMPLES: &str = "\
 Examples:
   spanledger lake retain --dry-run                     what is past its days, table by table
@@ -88,6 +93,11 @@ pub enum LakeCommand {
     /// Read everything and compare it with the commit log
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(LakeArgs),
+    /// Merge the small files of each day, each record once
+    ///
+    /// A running server merges in the background, when enough files have come or a day has been quiet for an hour.
+    #[command(after_help = COMPACT_EXAMPLES)]
+    Compact(LakeArgs),
     /// Remove what is past its table's days, as `[retention]` says
     ///
     /// Whole files go, by tenant and day, in one commit a table. The disk is freed half an hour later, by the vacuum

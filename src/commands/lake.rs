@@ -1,10 +1,10 @@
-//! `lake stats`, `lake verify` and `lake retain`: what a folder holds, whether it is what its logs say, and
-//! what is past its days.
+//! `lake stats`, `lake verify`, `lake compact` and `lake retain`: what a folder holds, whether it is what its logs
+//! say, its small files merged, and what is past its days removed.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use spanledger_lake::{ErrorKind, ExpireReport, Lake, LakeStats, VerifyReport};
+use spanledger_lake::{CompactReport, ErrorKind, ExpireReport, Lake, LakeOptions, LakeStats, VerifyReport};
 use spanledger_ledger::settle::{SettleOptions, Settler};
 use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
@@ -21,6 +21,7 @@ pub async fn run(command: &LakeCommand, config: &Config) -> anyhow::Result<Outco
     match command {
         LakeCommand::Stats(args) => stats(args, config).await,
         LakeCommand::Verify(args) => verify(args, config).await,
+        LakeCommand::Compact(args) => compact(args, config).await,
         LakeCommand::Retain(args) => retain(args, config).await,
     }
 }
@@ -84,6 +85,39 @@ fn verify_text(report: &VerifyReport) -> String {
     text
 }
 
+async fn compact(args: &LakeArgs, config: &Config) -> anyhow::Result<Outcome> {
+    let data = source::folder(args.data.as_ref(), config);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Also says so where there is no lake, before one would be made.
+    drop(source::read_only(&data, Arc::clone(&clock)).await?);
+    let mut options = lake_options(config);
+    options.data_dir = data;
+    let lake = open(options, &clock, config, "merges small files by itself").await?;
+    let compacted = lake.compact_all().await;
+    lake.shutdown().await?;
+    let report = compacted?;
+    output::print(&match args.format {
+        ReportFormat::Json => format!("{:#}\n", serde_json::to_value(report)?),
+        ReportFormat::Table => compact_text(&report),
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn compact_text(report: &CompactReport) -> String {
+    let count = |n: u64| grouped(i64::try_from(n).unwrap_or(i64::MAX));
+    if report.n_merges == 0 {
+        return "nothing to merge\n".to_owned();
+    }
+    format!(
+        "merged {} files into {}, {} into {}; {} rows that repeated another were left out\n",
+        count(report.n_files_removed),
+        count(report.n_files_added),
+        output::bytes(report.bytes_removed),
+        output::bytes(report.bytes_added),
+        count(report.n_rows_deduplicated),
+    )
+}
+
 async fn retain(args: &RetainArgs, config: &Config) -> anyhow::Result<Outcome> {
     let retention = config.retention.options();
     retention.check()?;
@@ -104,23 +138,33 @@ async fn retain(args: &RetainArgs, config: &Config) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Settles what is left, so that no observation goes unread, then lets expire what is past its days.
-async fn expire(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<ExpireReport> {
-    let mut options = lake_options(config);
-    // Else the background task could be faster, and the report would say that nothing went.
+/// Opens a lake to change it. Its background tasks do not: they could be faster, and the report would say that
+/// nothing was done.
+async fn open(
+    mut options: LakeOptions,
+    clock: &Arc<dyn Clock>,
+    config: &Config,
+    server_does: &str,
+) -> anyhow::Result<Lake> {
     options.compaction.enabled = false;
-    let replay = crate::serve::replay(config)?;
-    let opened = Lake::open(options, Arc::clone(&clock), &replay).await;
-    let lake = opened.map_err(|error| match error.kind() {
+    let folder = options.data_dir.clone();
+    let opened = Lake::open(options, Arc::clone(clock), &crate::serve::replay(config)?).await;
+    opened.map_err(|error| match error.kind() {
         ErrorKind::Busy => fail(
             Kind::Busy,
             format!(
-                "{} is served by another process, which removes old files by itself; look with --dry-run, or stop it",
-                config.data().display()
+                "{} is served by another process, which {server_does}, or stop it",
+                folder.display()
             ),
         ),
         _ => error.into(),
-    })?;
+    })
+}
+
+/// Settles what is left, so that no observation goes unread, then lets expire what is past its days.
+async fn expire(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<ExpireReport> {
+    let does = "removes old files by itself; look with --dry-run";
+    let lake = open(lake_options(config), &clock, config, does).await?;
     let settler = Settler::spawn(
         lake.clone(),
         crate::prices::book(config)?,
@@ -203,6 +247,19 @@ mod tests {
         let text = retain_text(&report, false);
         assert!(
             text.contains("nothing is past") && text.contains("until they are settled"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn compaction_says_what_it_left_out() {
+        let mut report = CompactReport::default();
+        assert_eq!(compact_text(&report), "nothing to merge\n");
+        (report.n_merges, report.n_files_removed, report.n_files_added) = (1, 1200, 1);
+        report.n_rows_deduplicated = 7;
+        let text = compact_text(&report);
+        assert!(
+            text.starts_with("merged 1,200 files into 1") && text.contains("; 7 rows"),
             "{text}"
         );
     }

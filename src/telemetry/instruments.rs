@@ -11,7 +11,7 @@ use opentelemetry::metrics::{Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use spanledger_ingest::Pipeline;
 use spanledger_ingest::meters::MetersReading;
-use spanledger_lake::{Lake, LakeStats, Positions};
+use spanledger_lake::{Lake, LakeStats, Positions, Table};
 
 /// Upper bounds of request times, in seconds: those of the HTTP conventions.
 const SECONDS: [f64; 14] = [
@@ -54,6 +54,7 @@ impl Instruments {
 pub fn observe(provider: &SdkMeterProvider, lake: &Lake, pipeline: &Arc<Pipeline>) -> Instruments {
     let meter = provider.meter("spanledger");
     received(&meter, pipeline);
+    deduplicated(&meter, lake, pipeline);
     left_out(&meter, pipeline);
     stages(&meter, lake);
     Instruments::new(provider)
@@ -110,6 +111,50 @@ fn received(meter: &Meter, pipeline: &Arc<Pipeline>) {
             }
         })
         .build();
+}
+
+/// Records that were sent again: each repeat counts once, where it is recognised. A whole request that the window
+/// knows is answered (counted since the start of the process); in other requests they are stored and left out when
+/// files are merged (counted in the lake, over all processes).
+fn deduplicated(meter: &Meter, lake: &Lake, pipeline: &Arc<Pipeline>) {
+    for (name, about, signal, table) in [
+        (
+            "spanledger.spans.deduplicated",
+            "Spans sent again and counted once",
+            "traces",
+            Table::Spans,
+        ),
+        (
+            "spanledger.logs.deduplicated",
+            "Log records sent again and counted once",
+            "logs",
+            Table::Logs,
+        ),
+        (
+            "spanledger.metrics.deduplicated",
+            "Metric points sent again and counted once",
+            "metrics",
+            Table::Metrics,
+        ),
+    ] {
+        let (lake, pipeline) = (lake.clone(), Arc::clone(pipeline));
+        meter
+            .u64_observable_counter(name)
+            .with_description(about)
+            .with_callback(move |observer| {
+                let by_request = pipeline.meters().read().deduplicated.get(signal).copied();
+                let tables = lake.stats().tables;
+                let by_merge = tables.iter().find(|stats| stats.name == table.name());
+                let counts = [
+                    ("request", by_request.unwrap_or(0)),
+                    ("compaction", by_merge.map_or(0, |stats| stats.n_rows_deduplicated)),
+                ];
+                for (by, count) in counts {
+                    observer.observe(count, &[KeyValue::new("by", by)]);
+                }
+            })
+            .build();
+    }
 }
 
 /// Spans that were accepted and not stored: the noise rules are the user's, so their names are few.

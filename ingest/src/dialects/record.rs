@@ -123,6 +123,8 @@ impl SpanView<'_> {
             b"span",
             &span.trace_id,
             &span.span_id,
+            // Client and server side of one request share the id in some emitters.
+            &span.kind.to_le_bytes(),
         ]);
         let mut observation = base(&self.origin, &self.fields, Source::Span, ObservationId(id), kind, role);
         observation.name.clone_from(&span.name);

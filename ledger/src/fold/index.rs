@@ -5,6 +5,7 @@
 //! can contain such an operation at all. Sorting and sweeping keep this near linear in the size of a
 //! component, and every walk up a chain is bounded.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use spanledger_model::{CallKind, Observation, Role, SpanId, TraceId};
@@ -31,7 +32,10 @@ pub const SPAN_KIND_SERVER: i32 = 2;
 pub struct Index<'o> {
     observations: Vec<&'o Observation>,
     parents: Vec<Option<usize>>,
+    /// The spans by their ids; of two that share one, the caller's.
     spans: HashMap<(TraceId, SpanId), usize>,
+    /// The server's of two spans that share an id: some emitters give both sides of a request the same.
+    answering: HashMap<(TraceId, SpanId), usize>,
 }
 
 impl<'o> Index<'o> {
@@ -44,16 +48,29 @@ impl<'o> Index<'o> {
         });
         let mut seen = HashSet::with_capacity(sorted.len());
         sorted.retain(|observation| seen.insert(observation.observation_id));
-        let mut spans = HashMap::new();
+        let (mut spans, mut answering) = (HashMap::new(), HashMap::new());
         for (position, observation) in sorted.iter().enumerate() {
-            if let (Some(_), Some(key)) = (observation.span_kind, span_key(observation)) {
-                spans.entry(key).or_insert(position);
+            if let (Some(kind), Some(key)) = (observation.span_kind, span_key(observation)) {
+                let of_its_side = if kind == SPAN_KIND_SERVER {
+                    &mut answering
+                } else {
+                    &mut spans
+                };
+                of_its_side.entry(key).or_insert(position);
             }
         }
+        answering.retain(|key, server| match spans.entry(*key) {
+            Entry::Occupied(_) => true,
+            Entry::Vacant(alone) => {
+                alone.insert(*server);
+                false
+            }
+        });
         let mut index = Self {
             parents: vec![None; sorted.len()],
             observations: sorted,
             spans,
+            answering,
         };
         let mut orphans: HashMap<TraceId, Vec<usize>> = HashMap::new();
         for position in index.all() {
@@ -97,7 +114,19 @@ impl<'o> Index<'o> {
         if observation.span_kind.is_some() {
             return None;
         }
-        self.spans.get(&span_key(observation)?).copied()
+        self.span_for(span_key(observation)?, observation)
+    }
+
+    /// The span of an id that another record names: of two that share it the one of the record's own service, else
+    /// the caller's for a log record and the server's, which is within, for a span.
+    fn span_for(&self, key: (TraceId, SpanId), other: &Observation) -> Option<usize> {
+        let span = self.spans.get(&key).copied()?;
+        let Some(server) = self.answering.get(&key).copied() else {
+            return Some(span);
+        };
+        let is_of = |position: usize| self.get(position).dimensions.service == other.dimensions.service;
+        let is_servers = !is_of(span) && (is_of(server) || other.span_kind.is_some());
+        Some(if is_servers { server } else { span })
     }
 
     /// The observed spans above an observation, nearest first.
@@ -124,11 +153,18 @@ impl<'o> Index<'o> {
         if observation.span_kind.is_none() {
             return Parent::Unknown(trace_id);
         }
+        let own = span_key(observation);
+        if own.is_some_and(|key| self.answering.get(&key) == Some(&position)) {
+            // Its caller has the same id, and what is told as its parent is the caller's.
+            return own
+                .and_then(|key| self.spans.get(&key))
+                .map_or(Parent::None, |caller| Parent::Observed(*caller));
+        }
         let Some(parent_span_id) = observation.parent_span_id else {
             return Parent::None;
         };
-        match self.spans.get(&(trace_id, parent_span_id)) {
-            Some(parent) if *parent != position => Parent::Observed(*parent),
+        match self.span_for((trace_id, parent_span_id), observation) {
+            Some(parent) if parent != position => Parent::Observed(parent),
             _ => Parent::Unknown(trace_id),
         }
     }

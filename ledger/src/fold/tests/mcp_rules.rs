@@ -47,6 +47,49 @@ fn rule_10_host_client_gateway_and_server_of_one_trace_are_one_call() {
 }
 
 #[test]
+fn rule_10_two_sides_that_share_a_span_id_are_one_call_and_keep_what_is_below_each() {
+    let of = |service: &str, mut record: Observation| {
+        record.dimensions.service = Some(service.into());
+        record
+    };
+    let mut host = of("host", tool(1, 7, None, "mcp__weather__get_forecast", 1));
+    host.duration_ns = Some(10 * SECOND);
+    // Both sides name the host's span as their parent, as B3 propagation does.
+    let mut client = of("host", tool(2, 7, Some(1), "get_forecast", 3));
+    client.duration_ns = Some(9 * SECOND);
+    let mut server = of("weather", tool(3, 7, Some(1), "get_forecast", 2));
+    server.span_id = client.span_id;
+    server.mcp.server = Some("weather".into());
+    server.duration_ns = Some(8 * SECOND);
+    // Within the server: another tool's call, and that it has the span above is what tells.
+    let mut backend = of("weather", tool(4, 7, Some(2), "get_forecast", 3));
+    backend.duration_ns = Some(5 * SECOND);
+    let records = [host, client, server, backend];
+    for seed in [1, 5, 9] {
+        let calls = calls_of(&shuffled(&records, seed));
+        assert_eq!(calls.len(), 1, "{calls:?}");
+        assert_eq!((calls[0].hops, calls[0].observation_ids.len()), (4, 4));
+    }
+    let own: Vec<_> = hops_of(&records)
+        .iter()
+        .map(|hop| (hop.service.clone().unwrap_or_default(), hop.own_ns / SECOND))
+        .collect();
+    let expected = [("host", 1), ("host", 1), ("weather", 3), ("weather", 5)];
+    assert_eq!(own, expected.map(|(service, own)| (service.to_owned(), own)));
+}
+
+#[test]
+fn rule_10_a_server_that_started_first_by_its_clock_is_still_within_its_caller() {
+    let mut client = tool(2, 7, None, "get_forecast", 3);
+    let mut server = tool(3, 7, None, "get_forecast", 2);
+    server.span_id = client.span_id;
+    (client.start_ns, client.duration_ns) = (server.start_ns + 1_000, Some(SECOND));
+    server.duration_ns = Some(SECOND / 2);
+    let calls = calls_of(&[server, client]);
+    assert_eq!((calls.len(), calls[0].duration_ns), (1, Some(SECOND)));
+}
+
+#[test]
 fn rule_10_a_tool_call_id_joins_host_span_and_log() {
     let mut host = tool(1, 7, None, "get_forecast", 1);
     host.tool_call_id = Some("call_1".into());

@@ -54,6 +54,7 @@ pub use catalogue::{Minimum, Model, PriceRecord, Provider, Rate, Rates, Tier, Un
 pub use listing::{PriceFilter, PriceRow, RateRow, TierRow};
 pub use matching::MatchRule;
 pub use units::{N_UNITS, Unit, UnitId, UnitSet};
+pub(crate) use validity::parse_instant;
 pub use validity::{Validity, Weekdays, Window, format_instant};
 
 use cache::MatchCache;

@@ -134,7 +134,7 @@ impl fmt::Display for Weekdays {
 }
 
 /// Nanoseconds since the Unix epoch of `2026-10-29` (midnight UTC) or of an RFC 3339 instant.
-pub(super) fn parse_instant(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_instant(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid date {text:?}; write 2026-10-29 or 2026-10-29T00:00:00Z");
     let instant = match text.parse::<NaiveDate>() {
         Ok(date) => date.and_time(NaiveTime::MIN).and_utc(),

@@ -11,6 +11,7 @@ use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, TenantId};
 
 use super::components::{Component, SettledCall};
 use super::lines::Lines;
+use crate::allocation::RuleSet;
 use crate::attribution::{Policy, book_lines};
 use crate::charge::{Charge, charge};
 use crate::fold::{Context, fold_in};
@@ -21,6 +22,8 @@ use crate::prices::PriceBook;
 pub struct Terms {
     /// The prices.
     pub book: Arc<PriceBook>,
+    /// Whose calls are where their records do not say.
+    pub rules: Arc<RuleSet>,
     /// How input cost is divided.
     pub policy: Policy,
 }
@@ -29,7 +32,17 @@ impl From<Arc<PriceBook>> for Terms {
     fn from(book: Arc<PriceBook>) -> Self {
         Self {
             book,
+            rules: Arc::default(),
             policy: Policy::default(),
+        }
+    }
+}
+
+impl From<(Arc<PriceBook>, Arc<RuleSet>)> for Terms {
+    fn from((book, rules): (Arc<PriceBook>, Arc<RuleSet>)) -> Self {
+        Self {
+            rules,
+            ..Self::from(book)
         }
     }
 }
@@ -84,6 +97,7 @@ pub struct Desired {
 #[must_use]
 pub fn desired(component: &Component, context: &Context, terms: &Terms, settled_ns: i64) -> Desired {
     let mut folded = fold_in(&component.observations, context);
+    folded.calls.iter_mut().for_each(|call| terms.rules.apply(call));
     let charges: Vec<Charge> = folded
         .calls
         .iter()

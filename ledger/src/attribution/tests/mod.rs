@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod booked;
 mod simulated;
 
 use std::collections::BTreeMap;

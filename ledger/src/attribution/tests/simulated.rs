@@ -44,7 +44,7 @@ const LIMITS: [(Evidence, f64); 5] = [
 
 /// What is known of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Evidence {
+pub(super) enum Evidence {
     /// The size of every part, three bytes of JSON a token and four of anything else.
     Content,
     /// The size of every part, four bytes a token whatever it is.
@@ -229,7 +229,7 @@ fn observation(of: &Call, context_sizes: String) -> Observation {
 }
 
 /// The calls of a session as the fold gives them, model calls first, and what records say of contexts.
-fn reported(session: &Session, evidence: Evidence) -> (Folded, Vec<Observation>) {
+pub(super) fn reported(session: &Session, evidence: Evidence) -> (Folded, Vec<Observation>) {
     let n_models = session.calls.len();
     let mut folded = Folded::default();
     let mut observations = Vec::new();

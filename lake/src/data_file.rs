@@ -2,8 +2,10 @@
 //!
 //! Files are laid out as `tables/<table>/tenant=<tenant>/day=<day>/part-….parquet`, with tenant and day stored
 //! as plain columns too. Statistics come from the Parquet writer, so no value is looked at twice.
-//! Nothing here touches the disk but [`read`].
+//! Nothing here touches the disk but [`read`] and [`FileRows`].
 
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
@@ -12,8 +14,9 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
+use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::{ArrowSchemaConverter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
@@ -373,41 +376,94 @@ pub(crate) async fn read(
     file: &DataFile,
     columns: Option<&[&str]>,
 ) -> Result<Vec<RecordBatch>> {
-    let schema = match columns {
-        None => SchemaRef::clone(schema),
-        Some(names) => {
-            let indices: Vec<usize> = names
-                .iter()
-                .map(|name| {
-                    schema
-                        .index_of(name)
-                        .map_err(|_| Error::invalid(format!("there is no column {name}")))
-                })
-                .collect::<Result<_>>()?;
-            Arc::new(
-                schema
-                    .project(&indices)
-                    .or_internal(|| "cannot project the schema".to_owned())?,
-            )
-        }
-    };
-    let corrupt = || format!("cannot read the data file {}", file.path);
-    let path = object_store::path::Path::from(file.path.as_str());
-    let reader = ObjectReader::new(store, path, file.size_bytes);
-    let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.or_corrupt(corrupt)?;
-    if columns.is_some() {
-        let roots: Vec<usize> = builder
-            .schema()
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| schema.index_of(field.name()).is_ok())
-            .map(|(root_idx, _)| root_idx)
-            .collect();
-        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        builder = builder.with_projection(mask);
+    let mut rows = FileRows::open(store, schema, file, columns, None).await?;
+    let mut batches = Vec::new();
+    while let Some(batch) = rows.next().await? {
+        batches.push(batch);
     }
-    let stream = builder.with_batch_size(READ_BATCH_ROWS).build().or_corrupt(corrupt)?;
-    let batches: Vec<RecordBatch> = stream.try_collect().await.or_corrupt(corrupt)?;
-    batches.iter().map(|batch| conform(batch, &schema)).collect()
+    Ok(batches)
+}
+
+/// The rows of a file, a batch at a time.
+pub struct FileRows {
+    stream: ParquetRecordBatchStream<ObjectReader>,
+    schema: SchemaRef,
+    path: String,
+}
+
+impl fmt::Debug for FileRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileRows")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileRows {
+    /// Opens a file. `rows` are ranges of rows to read, in order and apart from one another; all if `None`.
+    pub(crate) async fn open(
+        store: Arc<dyn ObjectStore>,
+        schema: &SchemaRef,
+        file: &DataFile,
+        columns: Option<&[&str]>,
+        rows: Option<Vec<Range<usize>>>,
+    ) -> Result<Self> {
+        let schema = match columns {
+            None => SchemaRef::clone(schema),
+            Some(names) => {
+                let indices: Vec<usize> = names
+                    .iter()
+                    .map(|name| {
+                        schema
+                            .index_of(name)
+                            .map_err(|_| Error::invalid(format!("there is no column {name}")))
+                    })
+                    .collect::<Result<_>>()?;
+                Arc::new(
+                    schema
+                        .project(&indices)
+                        .or_internal(|| "cannot project the schema".to_owned())?,
+                )
+            }
+        };
+        let corrupt = || format!("cannot read the data file {}", file.path);
+        let path = object_store::path::Path::from(file.path.as_str());
+        let reader = ObjectReader::new(store, path, file.size_bytes);
+        let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.or_corrupt(corrupt)?;
+        if columns.is_some() {
+            let roots: Vec<usize> = builder
+                .schema()
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(_, field)| schema.index_of(field.name()).is_ok())
+                .map(|(root_idx, _)| root_idx)
+                .collect();
+            let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+            builder = builder.with_projection(mask);
+        }
+        if let Some(rows) = rows {
+            let n_rows = usize::try_from(file.n_rows).unwrap_or(usize::MAX);
+            let selection = RowSelection::from_consecutive_ranges(rows.into_iter(), n_rows);
+            builder = builder.with_row_selection(selection);
+        }
+        let stream = builder.with_batch_size(READ_BATCH_ROWS).build().or_corrupt(corrupt)?;
+        Ok(Self {
+            stream,
+            schema,
+            path: file.path.clone(),
+        })
+    }
+
+    /// The next batch; `None` at the end.
+    ///
+    /// # Errors
+    /// `Corrupt` if the file is not what was written.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let corrupt = || format!("cannot read the data file {}", self.path);
+        match self.stream.try_next().await.or_corrupt(corrupt)? {
+            Some(batch) => Ok(Some(conform(&batch, &self.schema)?)),
+            None => Ok(None),
+        }
+    }
 }

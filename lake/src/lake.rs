@@ -12,6 +12,7 @@ mod open;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -30,7 +31,7 @@ pub use self::commit::Commit;
 pub use self::inspect::{LakeStats, TableStats, VerifyReport};
 pub use self::maintain::{CompactReport, VacuumReport};
 use crate::TableRows;
-use crate::data_file::{self, DataFile};
+use crate::data_file::{self, DataFile, FileRows};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::options::LakeOptions;
@@ -94,6 +95,8 @@ struct TableSlot {
     checkpointing: AtomicBool,
     /// Files that proved too large to merge with another in bounded memory.
     unmergeable: Mutex<HashSet<String>>,
+    /// The latest merges: the file written, and those it replaced.
+    merges: Mutex<VecDeque<(String, Vec<String>)>>,
     expired: Mutex<expire::ExpiredTotal>,
 }
 
@@ -206,6 +209,31 @@ impl Lake {
     pub async fn read_file(&self, table: Table, file: &DataFile, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
         let store: Arc<dyn ObjectStore> = Arc::<DurableStore>::clone(&self.inner.store);
         data_file::read(store, &table.schema(), file, columns).await
+    }
+
+    /// The rows of a file as [`Lake::read_file`] gives them, a batch at a time, so that memory does not depend on the
+    /// size of the file. `rows` are ranges of rows, in order and apart from one another; all if `None`.
+    ///
+    /// # Errors
+    /// As [`Lake::read_file`].
+    pub async fn open_file(
+        &self,
+        table: Table,
+        file: &DataFile,
+        columns: Option<&[&str]>,
+        rows: Option<Vec<Range<usize>>>,
+    ) -> Result<FileRows> {
+        let store: Arc<dyn ObjectStore> = Arc::<DurableStore>::clone(&self.inner.store);
+        FileRows::open(store, &table.schema(), file, columns, rows).await
+    }
+
+    /// The files whose rows a file holds, where this process made it by merging them lately; `None` where it is not
+    /// known to be a merge.
+    #[must_use]
+    pub fn merged_from(&self, table: Table, path: &str) -> Option<Vec<String>> {
+        let merges = self.inner.shared.slot(table).merges.lock();
+        let merge = merges.iter().rev().find(|(added, _)| added == path)?;
+        Some(merge.1.clone())
     }
 
     /// How far each step has come.

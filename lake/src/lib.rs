@@ -46,7 +46,7 @@ mod tests;
 
 use arrow::array::RecordBatch;
 
-pub use data_file::DataFile;
+pub use data_file::{DataFile, FileRows};
 pub use error::{Error, ErrorKind, Result};
 pub use lake::{
     AcknowledgedBatch, Commit, CompactReport, Lake, LakeStats, Positions, Replay, TableStats, VacuumReport,

@@ -25,13 +25,15 @@ use super::commit::{Rows, discard};
 use super::{Inner, Lake, TableSlot};
 use crate::data_file::{DataFile, table_dir};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::table_log::Change;
+use crate::table_log::{AddedFile, Change};
 
 /// Largest size of the smallest class, bytes; each further class is eight times larger.
 const SMALLEST_CLASS_BYTES: u64 = 128 << 10;
 /// Looks for work between expiries, the first look included, and between vacuums.
 const EXPIRE_EVERY_TICKS: u32 = 30;
 const VACUUM_EVERY_TICKS: u32 = 30;
+/// Merges that are remembered by table, so that settlement does not take their files for new ones.
+const MERGES_KEPT: usize = 1_024;
 /// Time without new files after which a (tenant, day) is merged whole, nanoseconds: longer than senders retry.
 const QUIET_NS: i64 = 3_600_000_000_000;
 /// Application of the transaction whose version is the number of rows that merges left out, in all.
@@ -213,6 +215,8 @@ impl Inner {
             ..Change::default()
         };
         let removes: Vec<String> = merged.iter().map(|file| file.path.clone()).collect();
+        // Noted before anybody can see the files: who reads new files has read these rows already.
+        slot.note_merge(&adds, &removes);
         self.apply_change(slot, change, &removes).await?;
         report.n_merges += 1;
         report.n_rows_deduplicated += n_repeats;
@@ -262,6 +266,15 @@ impl Inner {
             }
         }
         Ok(report)
+    }
+}
+
+impl TableSlot {
+    fn note_merge(&self, adds: &[AddedFile], removes: &[String]) {
+        let mut merges = self.merges.lock();
+        merges.extend(adds.iter().map(|added| (added.file.path.clone(), removes.to_vec())));
+        let n_old = merges.len().saturating_sub(MERGES_KEPT);
+        merges.drain(..n_old);
     }
 }
 

@@ -331,6 +331,7 @@ async fn load_tables(store: Arc<dyn ObjectStore>, writer: Option<&dyn Clock>) ->
                 commit_lock: tokio::sync::Mutex::new(()),
                 checkpointing: AtomicBool::new(false),
                 unmergeable: Mutex::new(HashSet::new()),
+                merges: Mutex::new(VecDeque::new()),
                 expired: Mutex::default(),
             }))
         }

@@ -7,8 +7,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`captures`] | genuine OTLP requests of real emitters, and the totals they must come to |
-//! | [`grpc`] | exports over OTLP gRPC, plain and gzipped |
+//! | [`grpc`] | exports over OTLP gRPC, plain and compressed |
 //! | [`otlp`] | requests built from data, re-encodings of the same content, gzip |
+//! | [`records`] | requests taken apart into records, and put together otherwise |
 //! | [`server`] | one running server on a folder of its own |
 //! | [`simulator`] | agent sessions with the truth of who caused every token |
 //! | [`tools`] | Python, Node.js and Chromium as `cargo xtask setup` installed them |
@@ -21,6 +22,7 @@ pub mod captures;
 pub mod grpc;
 pub mod otlp;
 pub mod random;
+pub mod records;
 pub mod server;
 pub mod simulator;
 pub mod tools;

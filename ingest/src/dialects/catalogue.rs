@@ -1,18 +1,21 @@
-//! What is sent with a model call before the conversation: tool definitions and instructions, by name and size.
+//! What records tell the context ledger of a call: the sizes of definitions, instructions and messages that were
+//! sent with it, the agent it is of, the tool a host says it was for.
 //!
-//! Their text is content and goes to `payloads`; the context ledger needs who they are and how large. They
+//! Texts are content and go to `payloads`; the context ledger needs who they are and how large. Definitions
 //! repeat from call to call, tens of kilobytes each time, so a text that was measured is not parsed again.
 //! The text is hostile: size, number and names are bounded, and what cannot be read is absent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use parking_lot::Mutex;
 use serde_json::Value;
 use spanledger_model::CallKind;
 use spanledger_model::ids::hash_parts;
 
 use super::fields::{Field, Fields};
+use super::messages::Messages;
 use crate::value;
 
 /// Longest text that is measured, bytes: 90 definitions of a large server are about 200 kB.
@@ -32,26 +35,40 @@ type Measures = Mutex<HashMap<[u8; 16], Option<Arc<[Tool]>>>>;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 struct Tool(String, usize, String);
 
+/// The evidence, as it is written. `agent` comes first: settlement looks for it without reading the rest.
 #[derive(serde::Serialize)]
 struct ContextSizes<'s> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'s str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<(&'s str, &'s str)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<i64>,
     #[serde(skip_serializing_if = "<[Tool]>::is_empty")]
     tools: &'s [Tool],
+    #[serde(flatten)]
+    messages: Messages,
 }
 
-/// Sizes of what a record says was sent with its call, or listed by it, as JSON; `None` where it says nothing.
+/// What a record tells of the context of its call, or lists, as JSON; `None` where it tells nothing.
 #[must_use]
-pub fn context_sizes(kind: CallKind, fields: &Fields<'_>) -> Option<String> {
-    let (tools, system) = match kind {
+pub fn context_sizes(kind: CallKind, fields: &Fields<'_>, attributes: &[KeyValue]) -> Option<String> {
+    let is_list = || fields.str(Field::McpMethod).is_none_or(|method| method == "tools/list");
+    let mut messages = Messages::default();
+    let mut system = None;
+    let tools = match kind {
         CallKind::Llm => {
-            let tools = fields
-                .get(Field::Definitions)
-                .and_then(value::text)
-                .and_then(|text| measured(&text));
-            (tools, fields.get(Field::System).and_then(value::text_bytes))
+            messages = Messages::read(fields, attributes);
+            system = fields
+                .get(Field::System)
+                .and_then(value::text_bytes)
+                .or(messages.system);
+            let sent = fields.get(Field::Definitions).and_then(value::text);
+            sent.and_then(|text| measured(&text))
+                .or_else(|| flattened(attributes))
+                .or_else(|| beside_messages(fields))
         }
-        CallKind::Mcp if fields.str(Field::McpMethod).is_none_or(|method| method == "tools/list") => {
+        CallKind::Mcp if is_list() => {
             let listed = || {
                 fields
                     .get(Field::ResultText)
@@ -59,15 +76,60 @@ pub fn context_sizes(kind: CallKind, fields: &Fields<'_>) -> Option<String> {
                     .and_then(|text| measured(&text))
             };
             let sized = fields.get(Field::DefinitionBytes).and_then(value::text);
-            (sized.and_then(|text| stated(&text)).or_else(listed), None)
+            sized.and_then(|text| stated(&text)).or_else(listed)
         }
+        CallKind::Tool | CallKind::Prompt | CallKind::Resource => None,
         _ => return None,
     };
     let tools = tools.as_deref().unwrap_or_default();
-    if tools.is_empty() && system.is_none() {
+    let name = |field| fields.str(field).filter(|name| is_name(name));
+    let agent = name(Field::AgentId);
+    let hint = name(Field::CausedByTool)
+        .filter(|_| kind == CallKind::Llm)
+        .map(|tool| (name(Field::CausedByServer).unwrap_or_default(), tool));
+    if tools.is_empty() && system.is_none() && agent.is_none() && hint.is_none() && messages.is_empty() {
         return None;
     }
-    serde_json::to_string(&ContextSizes { system, tools }).ok()
+    let stated = ContextSizes {
+        agent,
+        hint,
+        system,
+        tools,
+        messages,
+    };
+    serde_json::to_string(&stated).ok()
+}
+
+/// Definitions that stand in attributes of their own (`llm.tools.0.tool.json_schema`, OpenInference).
+fn flattened(attributes: &[KeyValue]) -> Option<Arc<[Tool]>> {
+    let mut tools = Vec::new();
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.key.starts_with("llm.tools."))
+    {
+        if let Some(text) = attribute.value.as_ref().and_then(value::text)
+            && attribute.key.ends_with(".json_schema")
+            && tools.len() < TOOLS_MAX
+        {
+            tools.extend(measured(&text).into_iter().flat_map(|measured| measured.to_vec()));
+        }
+    }
+    (!tools.is_empty()).then(|| tools.into())
+}
+
+/// Definitions in the object that also holds the messages (Langfuse: the request as the SDK was given it).
+fn beside_messages(fields: &Fields<'_>) -> Option<Arc<[Tool]>> {
+    let sent = fields
+        .get(Field::InputMessages)
+        .or_else(|| fields.get(Field::Arguments))?;
+    let text = value::text(sent)?;
+    if text.len() > TEXT_BYTES_MAX || !text.starts_with('{') || !text.contains("\"tools\"") {
+        return None;
+    }
+    let request: Value = serde_json::from_str(&text).ok()?;
+    let mut tools = Vec::new();
+    collect(request.get("tools")?, 0, &mut tools);
+    (!tools.is_empty()).then(|| tools.into())
 }
 
 /// The definitions in a text, remembered.

@@ -47,7 +47,9 @@ fields! {
     User = "user", Team = "team", Project = "project", CostCenter = "cost_center", Environment = "environment", Agent = "agent",
     Client = "client", ApiKey = "api_key", ErrorType = "error_type", RequestBytes = "request_bytes",
     ResponseBytes = "response_bytes", DefinitionBytes = "definition_bytes", Definitions = "definitions", System = "system",
-    Operation = "operation",
+    Operation = "operation", InputMessages = "input_messages", OutputMessages = "output_messages",
+    OutputText = "output_text", OutputReasoning = "output_reasoning", OutputCalls = "output_calls",
+    AgentId = "agent_id", CausedByServer = "caused_by_server", CausedByTool = "caused_by_tool",
     Arguments = "arguments", ResultText = "result", Frame = "frame", Success = "success",
     HttpStatus = "http_status", DurationMs = "duration_ms", JsonRpcStatus = "json_rpc_status",
 }

@@ -29,6 +29,7 @@ pub mod expand;
 pub mod fields;
 pub mod file;
 pub mod guess;
+mod messages;
 pub mod names;
 pub mod record;
 pub mod rules;

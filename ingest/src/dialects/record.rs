@@ -4,6 +4,7 @@
 //! counts made inclusive; names folded; status from every place it may hide; sizes from content where no
 //! size was sent. A dialect then corrects what it knows better.
 
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
@@ -126,7 +127,14 @@ impl SpanView<'_> {
             // Client and server side of one request share the id in some emitters.
             &span.kind.to_le_bytes(),
         ]);
-        let mut observation = base(&self.origin, &self.fields, Source::Span, ObservationId(id), kind, role);
+        let mut observation = base(
+            &self.origin,
+            (&self.fields, &span.attributes),
+            Source::Span,
+            ObservationId(id),
+            kind,
+            role,
+        );
         observation.name.clone_from(&span.name);
         observation.start_ns = self.start_ns;
         observation.duration_ns = Some(self.duration_ns);
@@ -166,7 +174,14 @@ impl LogRecordView<'_> {
     /// by the duration it names.
     #[must_use]
     pub fn observation(&self, kind: CallKind, role: Role) -> Observation {
-        let mut observation = base(&self.origin, &self.fields, Source::Log, self.identity(), kind, role);
+        let mut observation = base(
+            &self.origin,
+            (&self.fields, &self.record.attributes),
+            Source::Log,
+            self.identity(),
+            kind,
+            role,
+        );
         self.event_name.unwrap_or_default().clone_into(&mut observation.name);
         let duration_ns = self
             .fields
@@ -210,7 +225,7 @@ impl PointView<'_> {
         };
         let mut observation = base(
             &self.origin,
-            &self.fields,
+            (&self.fields, &[]),
             Source::Metric,
             ObservationId(id),
             kind,
@@ -230,7 +245,7 @@ impl PointView<'_> {
 
 fn base(
     origin: &Origin<'_>,
-    fields: &Fields<'_>,
+    (fields, attributes): (&Fields<'_>, &[KeyValue]),
     source: Source,
     observation_id: ObservationId,
     kind: CallKind,
@@ -260,7 +275,7 @@ fn base(
         span_kind: None,
         hop: None,
         arguments_hash: kind.is_mcp().then(|| arguments_hash(fields)).flatten(),
-        context_sizes: catalogue::context_sizes(kind, fields),
+        context_sizes: catalogue::context_sizes(kind, fields, attributes),
         tool_call_id: fields.text(Field::ToolCallId),
         mcp: mcp(fields),
         model: model(fields),

@@ -15,7 +15,9 @@ use datafusion::execution::session_state::SessionState;
 use parking_lot::Mutex;
 use spanledger_access::Principal;
 use spanledger_lake::{Lake, Table};
+use spanledger_ledger::allocation::RuleSet;
 
+use crate::allocated::{ALLOCATED_COSTS, AllocatedCosts};
 use crate::table::LakeTable;
 use crate::views::PriceTable;
 use crate::{evidence, sandbox, views};
@@ -37,6 +39,7 @@ struct Shared {
     /// Session that views are planned in, before a catalog is set.
     base: SessionState,
     prices: Arc<PriceTable>,
+    rules: Arc<RuleSet>,
     opened: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
 }
 
@@ -49,13 +52,20 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    pub(crate) fn new(lake: Lake, principal: Principal, base: SessionState, prices: Arc<PriceTable>) -> Self {
+    pub(crate) fn new(
+        lake: Lake,
+        principal: Principal,
+        base: SessionState,
+        prices: Arc<PriceTable>,
+        rules: Arc<RuleSet>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 lake,
                 principal,
                 base,
                 prices,
+                rules,
                 opened: Mutex::new(HashMap::new()),
             }),
         }
@@ -76,6 +86,10 @@ impl Catalog {
         }
         match name {
             views::PRICES => return Ok(Some(self.shared.prices.table()?)),
+            ALLOCATED_COSTS => {
+                let rules = Arc::clone(&self.shared.rules);
+                return Ok(Some(Arc::new(AllocatedCosts::new(self.clone(), rules))));
+            }
             views::FRESHNESS => {
                 let batch = views::freshness(&self.shared.lake.positions())?;
                 return Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)));

@@ -2,8 +2,9 @@
 //!
 //! Money and tokens come from `ledger`, counts of calls from `calls`; both are grouped by the same
 //! dimensions, put under each other and grouped once more, so that a tool without a cost line and a cost
-//! without a call both keep their row. What has no value in a dimension is a group of its own, and what a
-//! limit cuts off is the row *other*: nothing is dropped.
+//! without a call both keep their row. What has no value in a dimension is a group of its own, of team, project,
+//! cost centre and environment with the name `__unallocated__`, and what a limit cuts off is the row *other*:
+//! nothing is dropped.
 //!
 //! A model call has lines of many tools, but it is one call: so `calls` of a tool are the calls *of* that tool,
 //! the model's calls stand where no tool is named, and no call is counted twice or lost. Split by what only
@@ -17,6 +18,7 @@ use datafusion::arrow::datatypes::{Field, Schema};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use spanledger_access::Principal;
 use spanledger_lake::tables::codec::Encoder;
+use spanledger_ledger::allocation::{Target, UNALLOCATED};
 use spanledger_model::FemtoUsd;
 
 use crate::engine::{Engine, QueryOptions, ResultSet, Session};
@@ -66,15 +68,17 @@ const KIND: Dimension = Dimension {
 
 impl Dimension {
     /// All dimensions.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         both("team"),
         both("project"),
+        both("cost_center"),
         both("environment"),
         both("user_id"),
         both("agent"),
         both("client"),
         both("service"),
         both("session_id"),
+        both("api_key"),
         both("provider"),
         Self {
             name: "model",
@@ -97,6 +101,20 @@ impl Dimension {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.name
+    }
+
+    /// True where rules allocate it: then what nothing tells is the group [`UNALLOCATED`].
+    fn is_allocated(self) -> bool {
+        Target::parse(self.name).is_some()
+    }
+
+    /// The name of its groups, by its column.
+    fn group_name(self, column: String) -> String {
+        if self.is_allocated() {
+            format!("COALESCE({column}, '{UNALLOCATED}')")
+        } else {
+            column
+        }
     }
 
     /// Reads a name; `user` and `session` are taken for their columns.
@@ -462,7 +480,13 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     let needs_kind = by.contains(&KIND) || request.filters.iter().any(|(dimension, _)| *dimension == KIND);
     let names = |expression: &dyn Fn(&Dimension) -> String| -> String {
         by.iter()
-            .map(|dimension| format!("{} AS {}, ", expression(dimension), dimension.name))
+            .map(|dimension| {
+                format!(
+                    "{} AS {}, ",
+                    dimension.group_name(expression(dimension)),
+                    dimension.name
+                )
+            })
             .collect()
     };
     let on_ledger = |dimension: &Dimension| match dimension.on_ledger {
@@ -537,7 +561,11 @@ fn conditions(request: &CostRequest, time: &str, column: &dyn Fn(&Dimension) -> 
         if !named.is_empty() {
             any.push(format!("{column} IN ({})", named.join(", ")));
         }
-        if values.contains(&None) {
+        let is_missing = |value: &Option<String>| match value {
+            None => true,
+            Some(name) => dimension.is_allocated() && name == UNALLOCATED,
+        };
+        if values.iter().any(is_missing) {
             any.push(format!("{column} IS NULL"));
         }
         if !any.is_empty() {

@@ -29,6 +29,7 @@ use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
 use spanledger_access::Principal;
 use spanledger_lake::Lake;
+use spanledger_ledger::allocation::RuleSet;
 use spanledger_ledger::prices::PriceBook;
 use spanledger_model::Clock;
 use tokio::sync::Semaphore;
@@ -86,6 +87,7 @@ impl ResultSet {
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
+    rules: Arc<RuleSet>,
 }
 
 struct Shared {
@@ -133,6 +135,7 @@ impl Engine {
             .build();
         functions::register(&mut base, &book, &dialects)?;
         Ok(Self {
+            rules: Arc::default(),
             shared: Arc::new(Shared {
                 lake,
                 prices: Arc::new(PriceTable::new(Arc::clone(&book))),
@@ -143,6 +146,18 @@ impl Engine {
                 threads: Threads::start(n_threads)?,
             }),
         })
+    }
+
+    /// The same engine with these allocation rules: what explains who pays, and the shared costs.
+    #[must_use]
+    pub fn with_rules(self, rules: Arc<RuleSet>) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The allocation rules.
+    #[must_use]
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
     }
 
     /// The lake that is asked.
@@ -180,9 +195,11 @@ impl Engine {
         base.mark_start_execution();
         base.execution_props_mut().query_execution_start_time = now;
         let prices = Arc::clone(&self.shared.prices);
-        let catalog = Catalog::new(self.shared.lake.clone(), principal.clone(), base, prices);
+        let rules = Arc::clone(&self.rules);
+        let catalog = Catalog::new(self.shared.lake.clone(), principal.clone(), base, prices, rules);
         Session {
             catalog,
+            rules: Arc::clone(&self.rules),
             shared: Arc::clone(&self.shared),
         }
     }
@@ -191,10 +208,16 @@ impl Engine {
 /// One principal's catalog with the engine's threads: the unit within which snapshots are the same.
 pub(crate) struct Session {
     catalog: Catalog,
+    rules: Arc<RuleSet>,
     shared: Arc<Shared>,
 }
 
 impl Session {
+    /// The allocation rules.
+    pub(crate) fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
     /// Runs one statement.
     pub(crate) async fn query(&self, sql: &str, options: &QueryOptions) -> Result<ResultSet> {
         sandbox::check_text(sql)?;

@@ -209,7 +209,9 @@ async fn tell(session: &Session, call_ids: &[String], truncated: bool, max: usiz
             let Some(was) = was else { continue };
             if told.insert(explained.call.call_id) {
                 let settled = was.observation_ids == members;
-                calls.push((explained.call.start_ns, call_json(&explained, &by_id, was, settled)));
+                let mut call = call_json(&explained, &by_id, was, settled);
+                call["allocation"] = json!(session.rules().explain(&explained.call));
+                calls.push((explained.call.start_ns, call));
             }
         }
     }

@@ -9,6 +9,7 @@
 //! | [`engine`] | [`Engine`]: sessions, limits, execution |
 //! | [`sandbox`] | what a statement may be |
 //! | [`catalog`], [`views`] | the names, and the views' SQL |
+//! | `allocated` | the view `allocated_costs`: direct and shared cost by month |
 //! | `economics` | the views over causes: tools, shares by cause |
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
 //! | `functions` | SQL functions of our own |
@@ -24,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allocated;
 pub mod catalog;
 pub mod costs;
 pub mod coverage;

@@ -77,3 +77,5 @@ pub const EXPLAIN_ROUNDS_MAX: usize = 6;
 pub const EXPLAIN_KEYS_MAX: usize = 400;
 /// Shortest part of a call's id that is looked up.
 pub const CALL_ID_PREFIX_MIN: usize = 4;
+/// Groups of usage that `allocated_costs` adds up for a dimension: every user of a large company in every month.
+pub(crate) const ALLOCATED_ROWS_MAX: usize = 500_000;

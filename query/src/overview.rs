@@ -119,7 +119,7 @@ impl Engine {
     /// Those of [`Engine::sql`].
     pub async fn latest_calls(&self, principal: &Principal, limit: usize) -> Result<ResultSet> {
         let sql = format!(
-            "SELECT time, call_id, kind, status, error_type, duration_ns, team, project, environment, user_id, agent, client, \
+            "SELECT time, call_id, kind, status, error_type, duration_ns, team, project, cost_center, environment, user_id, agent, client, \
              service, session_id, server, tool, prompt, resource_uri, mcp_method, provider, \
              COALESCE(response_model, request_model) AS model, input_tokens, cache_read_tokens, output_tokens, \
              own_cost, total_cost, {} AS unpriced, trace_id, span_id, dialects \

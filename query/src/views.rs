@@ -46,7 +46,7 @@ pub struct TableInfo {
 }
 
 /// Everything that can be named in a FROM clause, most useful first.
-pub const TABLES: [TableInfo; 21] = [
+pub const TABLES: [TableInfo; 22] = [
     TableInfo {
         name: "calls",
         description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
@@ -82,6 +82,10 @@ pub const TABLES: [TableInfo; 21] = [
     TableInfo {
         name: "cost_comparison",
         description: "one day, team, provider and model: list, contracted, reported and effective cost side by side",
+    },
+    TableInfo {
+        name: "allocated_costs",
+        description: "one month, dimension and value of it (team, …): its direct cost, and its part of each shared cost; filter by period ('2026-11') and dimension, which sums to the whole",
     },
     TableInfo {
         name: "coverage",
@@ -237,6 +241,7 @@ SELECT session_id,
        MAX(start_ns + COALESCE(duration_ns, 0)) - MIN(start_ns) AS duration_ns,
        CASE WHEN MIN(team) = MAX(team) THEN MIN(team) END AS team,
        CASE WHEN MIN(project) = MAX(project) THEN MIN(project) END AS project,
+       CASE WHEN MIN(cost_center) = MAX(cost_center) THEN MIN(cost_center) END AS cost_center,
        CASE WHEN MIN(environment) = MAX(environment) THEN MIN(environment) END AS environment,
        CASE WHEN MIN(user_id) = MAX(user_id) THEN MIN(user_id) END AS user_id,
        CASE WHEN MIN(agent) = MAX(agent) THEN MIN(agent) END AS agent,
@@ -409,6 +414,6 @@ mod tests {
         for view in &VIEWS {
             assert!(table_names().contains(&view.name), "{}", view.name);
         }
-        assert_eq!(table_names().len(), Table::ALL.len() + VIEWS.len() + 2);
+        assert_eq!(table_names().len(), Table::ALL.len() + VIEWS.len() + 3);
     }
 }

@@ -83,17 +83,17 @@ async fn rows_come_dearest_first_with_the_unpriced_last() {
     assert_eq!(
         shown,
         [
-            (None, Some("12.5".to_owned())),
+            (Some("__unallocated__"), Some("12.5".to_owned())),
             (Some("support"), Some("0.107200500000001".to_owned())),
             (Some("research"), None)
         ]
     );
     let table = written(&report.to_result_set(Some(NONE)), Format::Csv);
     assert!(table.starts_with("team,cost,tokens,"), "{table}");
-    assert!(table.contains("\r\n(none),12.5,7,"), "{table}");
+    assert!(table.contains("\r\n__unallocated__,12.5,7,"), "{table}");
     let json = serde_json::to_string(&report).unwrap();
     assert!(
-        json.contains(r#""rows":[{"team":null,"cost":"12.5","tokens":7,"#),
+        json.contains(r#""rows":[{"team":"__unallocated__","cost":"12.5","tokens":7,"#),
         "{json}"
     );
     assert!(json.contains(r#"{"team":"research","cost":null,"#), "{json}");
@@ -142,6 +142,7 @@ async fn filters_and_periods_narrow_both_money_and_calls() {
         (filtered("team", "support"), Some("0.107200500000001"), Some(4)),
         (filtered("team", "support,research"), Some("0.107200500000001"), Some(5)),
         (filtered("team", "(none)"), Some("12.5"), Some(1)),
+        (filtered("team", "__unallocated__"), Some("12.5"), Some(1)),
         (filtered("team", "no'body"), Some("0"), Some(0)),
         (filtered("model", "in-house-7b"), None, Some(1)),
         (filtered("kind", "llm"), Some("12.607200500000001"), Some(4)),

@@ -174,7 +174,12 @@ impl Truth {
             .map(|(a, b)| a + b);
         let cost = ["cost_usd", "cost_usd_sum_of_usage_spans"]
             .iter()
-            .find_map(|key| expected.get(key));
+            .find_map(|key| expected.get(key))
+            .map(ToString::to_string);
+        let costs: Vec<String> = parts
+            .iter()
+            .filter_map(|part| Some(part.get("cost_usd")?.to_string()))
+            .collect();
         Self {
             llm_calls: number("llm_calls")
                 .or_else(|| number("usage_spans"))
@@ -188,7 +193,7 @@ impl Truth {
             cache_read,
             cache_write,
             cache_of: expected.get("anthropic").map(|_| "anthropic"),
-            cost: cost.map(ToString::to_string),
+            cost: cost.or_else(|| sum_of_decimals(&costs)),
             tool_calls: number("tool_calls"),
             mcp_tool_calls: number("mcp_tool_calls"),
             mcp_tool_errors: number("mcp_tool_errors"),
@@ -197,6 +202,18 @@ impl Truth {
             resource_errors: number("resource_errors"),
         }
     }
+}
+
+/// The sum of decimals below a million, of at most 15 decimal places, digit for digit; `None` where there are none.
+fn sum_of_decimals(decimals: &[String]) -> Option<String> {
+    const PLACES: usize = 15;
+    let scaled = |text: &String| {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        format!("{whole}{fraction:0<PLACES$}").parse::<i128>().ok()
+    };
+    let sum: i128 = decimals.iter().map(scaled).sum::<Option<i128>>()?;
+    let unit = 10_i128.pow(PLACES as u32);
+    (!decimals.is_empty()).then(|| format!("{}.{:0>PLACES$}", sum / unit, sum % unit))
 }
 
 /// Folder of a capture in the work tree.

@@ -9,6 +9,8 @@
 //! A line is made for each bucket of the call as a whole, `undivided`; [`crate::attribution`] divides those of
 //! model calls among who caused them.
 
+use std::sync::Arc;
+
 use spanledger_model::{Bucket, Call, CallKind, FemtoUsd, LedgerLine, LineId, LineKind, Status, Usage};
 
 use crate::prices::{CostBasis, PriceBook, PriceQuery, ToolPrice};
@@ -32,7 +34,7 @@ pub struct CallCost {
     /// Its parts, by bucket; what no price names comes last.
     pub parts: Vec<CostPart>,
     /// Price record of the cost that is charged.
-    pub price_id: Option<String>,
+    pub price_id: Option<Arc<str>>,
     /// True where a price or a report says what the call costs.
     pub is_priced: bool,
 }
@@ -63,11 +65,11 @@ pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
         Some(_) if !call.usage.is_chargeable() => CallCost::default(),
         _ => cost_of(call, book),
     };
-    let mut lines: Vec<LedgerLine> = cost.parts.iter().map(|part| line(call, part, settled_ns)).collect();
+    let mut lines = lines(call, &cost.parts, settled_ns);
     let is_rated = |part: &CostPart| part.list.is_some() || part.contracted.is_some() || part.effective.is_some();
     for (line, _) in lines.iter_mut().zip(&cost.parts).filter(|(_, part)| is_rated(part)) {
         line.price_id.clone_from(&cost.price_id);
-        line.price_version = cost.price_id.as_ref().map(|_| book.version().to_owned());
+        line.price_version = cost.price_id.as_ref().map(|_| book.shared_version());
     }
     let direct = tool.map(|price| direct_line(call, price, book, settled_ns));
     let is_priced = cost.is_priced || direct.as_ref().is_some_and(|line| line.effective_cost.is_some());
@@ -126,7 +128,7 @@ pub fn cost_of(call: &Call, book: &PriceBook) -> CallCost {
     };
     CallCost {
         parts,
-        price_id: rated.map(|rated| rated.price_id.clone()),
+        price_id: rated.map(|rated| Arc::clone(&rated.price_id)),
         is_priced: basis.is_some(),
     }
 }
@@ -227,12 +229,12 @@ fn direct_line(call: &Call, price: &ToolPrice, book: &PriceBook, settled_ns: i64
         effective,
     };
     LedgerLine {
-        server: call.mcp.server.clone(),
-        tool: call.mcp.tool.clone(),
+        server: shared(call.mcp.server.as_deref()),
+        tool: shared(call.mcp.tool.as_deref()),
         cause: "direct",
         method: "content",
-        price_id: Some(price.id.clone()),
-        price_version: Some(book.version().to_owned()),
+        price_id: Some(Arc::from(price.id.as_str())),
+        price_version: Some(book.shared_version()),
         ..line(call, &part, settled_ns)
     }
 }
@@ -294,9 +296,41 @@ fn unpriced_pieces(usage: &Usage) -> Vec<Piece> {
     pieces
 }
 
-fn line(call: &Call, part: &CostPart, settled_ns: i64) -> LedgerLine {
-    let is_fee = !part.bucket.counts_tokens();
+/// The lines of a call's parts, which share what they say.
+fn lines(call: &Call, parts: &[CostPart], settled_ns: i64) -> Vec<LedgerLine> {
+    let mut lines: Vec<LedgerLine> = Vec::with_capacity(parts.len() + 1);
+    for part in parts {
+        lines.push(match lines.first() {
+            Some(first) => of_part(first.clone(), part),
+            None => line(call, part, settled_ns),
+        });
+    }
+    lines
+}
+
+fn shared(text: Option<&str>) -> Option<Arc<str>> {
+    text.map(Arc::from)
+}
+
+fn of_part(line: LedgerLine, part: &CostPart) -> LedgerLine {
     LedgerLine {
+        cause: if part.bucket.counts_tokens() {
+            "undivided"
+        } else {
+            "fee"
+        },
+        bucket: part.bucket,
+        tokens: part.tokens,
+        quantity: part.quantity,
+        list_cost: part.list,
+        contracted_cost: part.contracted,
+        effective_cost: part.effective,
+        ..line
+    }
+}
+
+fn line(call: &Call, part: &CostPart, settled_ns: i64) -> LedgerLine {
+    let line = LedgerLine {
         tenant: call.tenant.clone(),
         // Stored in microseconds: kept so from the start, that a line read back equals the line written.
         time_ns: call.start_ns.div_euclid(1_000) * 1_000,
@@ -305,28 +339,29 @@ fn line(call: &Call, part: &CostPart, settled_ns: i64) -> LedgerLine {
         call_id: Some(call.call_id),
         trace_id: call.trace_id,
         span_id: call.span_id,
-        dimensions: call.dimensions.clone(),
-        provider: call.model.provider.clone(),
-        model: billed_model(call).map(str::to_owned),
+        dimensions: Arc::new(call.dimensions.clone()),
+        provider: shared(call.model.provider.as_deref()),
+        model: shared(billed_model(call)),
         server: None,
         tool: None,
-        prompt: call.mcp.prompt.clone(),
+        prompt: shared(call.mcp.prompt.as_deref()),
         resource_uri: None,
-        cause: if is_fee { "fee" } else { "undivided" },
+        cause: "undivided",
         history: false,
         touch: None,
         bucket: part.bucket,
         method: "undivided",
         n_calls: 0,
-        tokens: part.tokens,
-        quantity: part.quantity,
-        list_cost: part.list,
-        contracted_cost: part.contracted,
-        effective_cost: part.effective,
+        tokens: None,
+        quantity: None,
+        list_cost: None,
+        contracted_cost: None,
+        effective_cost: None,
         price_id: None,
         price_version: None,
         settled_ns: settled_ns.div_euclid(1_000) * 1_000,
-    }
+    };
+    of_part(line, part)
 }
 
 /// The line that takes `line` back: every measure with the other sign. Ids are given when lines are written.

@@ -79,7 +79,7 @@ const VERSION_DIGITS: usize = 12;
 /// An immutable set of prices.
 #[derive(Debug, Clone)]
 pub struct PriceBook {
-    version: String,
+    version: Arc<str>,
     providers: Arc<Vec<Provider>>,
     contracts: Arc<Contracts>,
     tools: Arc<Vec<ToolPrice>>,
@@ -189,12 +189,12 @@ impl PriceBook {
         }
         let digest = hex::encode(hash.finalize());
         let version = format!("{name}-{release}+{}", &digest[..VERSION_DIGITS]);
-        Ok(Self::of(version, read, Vec::new(), Vec::new()))
+        Ok(Self::of(&version, read, Vec::new(), Vec::new()))
     }
 
-    fn of(version: String, read: Catalogue, contracts: Vec<ContractEntry>, tools: Vec<ToolPrice>) -> Self {
+    fn of(version: &str, read: Catalogue, contracts: Vec<ContractEntry>, tools: Vec<ToolPrice>) -> Self {
         Self {
-            version,
+            version: Arc::from(version),
             providers: Arc::new(read.providers),
             contracts: Arc::new(Contracts::new(contracts)),
             tools: Arc::new(tools),
@@ -226,7 +226,7 @@ impl PriceBook {
                 tools.push(ToolPrice::compile(stated, source).map_err(invalid)?);
             }
         }
-        Ok(Self::of(version.to_owned(), read, contracts, tools))
+        Ok(Self::of(version, read, contracts, tools))
     }
 
     /// The same prices, of which another one is charged first.
@@ -263,6 +263,12 @@ impl PriceBook {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// [`version`](Self::version), to be shared.
+    #[must_use]
+    pub fn shared_version(&self) -> Arc<str> {
+        Arc::clone(&self.version)
     }
 
     /// What stands in the data that this release cannot price.
@@ -500,10 +506,13 @@ impl<'a> ResolvedPrice<'a> {
     /// `genai-prices:anthropic/claude-sonnet-5-5+processing=batch@2026-10-14`. Of an agreed price it is the
     /// contract's entry; a discount stands after what it is off.
     #[must_use]
-    pub fn price_id(&self) -> String {
+    pub fn price_id(&self) -> Arc<str> {
+        if let (Some(record), true, None, None) = (self.record, self.variants.is_empty(), self.agreed, self.discount) {
+            return Arc::clone(&record.id);
+        }
         let mut id = match (self.agreed, self.record) {
             (Some(agreed), _) => agreed.id.clone(),
-            (None, Some(record)) => record.id.clone(),
+            (None, Some(record)) => record.id.to_string(),
             (None, None) => format!("{}/{}", self.provider, self.model),
         };
         if self.agreed.is_none() {
@@ -513,7 +522,7 @@ impl<'a> ResolvedPrice<'a> {
             id.push_str(" less ");
             id.push_str(&discount.id);
         }
-        id
+        Arc::from(id)
     }
 
     /// Version of the book it came from.

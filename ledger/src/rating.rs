@@ -13,6 +13,8 @@
 
 mod quantities;
 
+use std::sync::Arc;
+
 use spanledger_model::money::split_by_largest_remainder;
 use spanledger_model::{Bucket, FemtoUsd, Usage};
 
@@ -43,7 +45,7 @@ pub struct Rated {
     /// Cost of the call.
     pub total: FemtoUsd,
     /// Price record that rated it.
-    pub price_id: String,
+    pub price_id: Arc<str>,
     /// Quantities that the record has no price for, not even a parent's, and that cost nothing in `total`.
     pub unrated: Vec<(Bucket, i64)>,
 }
@@ -139,7 +141,7 @@ pub fn rate(price: &ResolvedPrice<'_>, usage: &Usage) -> Result<Rated, RatingErr
             .collect::<Vec<_>>()
             .join(", ");
         return Err(RatingError::NoRate {
-            price_id: rated.price_id,
+            price_id: rated.price_id.to_string(),
             units,
         });
     }

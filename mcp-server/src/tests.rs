@@ -178,9 +178,9 @@ fn line(call: &Call, cost: Option<&str>) -> LedgerLine {
         call_id: Some(call.call_id),
         trace_id: None,
         span_id: None,
-        dimensions: call.dimensions.clone(),
+        dimensions: Arc::new(call.dimensions.clone()),
         provider: None,
-        model: call.model.response_model.clone(),
+        model: call.model.response_model.as_deref().map(Arc::from),
         server: None,
         tool: None,
         prompt: None,
@@ -293,7 +293,7 @@ async fn costs_are_exact_and_both_forms_of_the_answer_say_the_same() {
     assert_eq!(
         answer["rows"],
         json!([
-            [null, "0.1", 100, 1, 1, 0, 0],
+            ["__unallocated__", "0.1", 100, 1, 1, 0, 0],
             ["payments", "0.000420000000001", 100, 2, 1, 0, 0],
             ["research", null, 100, 1, 1, 0, 100],
         ])
@@ -302,7 +302,7 @@ async fn costs_are_exact_and_both_forms_of_the_answer_say_the_same() {
     assert_eq!(answer["total"]["unpriced_tokens"], 100);
     assert_eq!(answer["other"], Value::Null);
     let text = text(&result);
-    assert!(text.contains("(none)\t0.1\t100\t1\t1\t0\t0\n"), "{text}");
+    assert!(text.contains("__unallocated__\t0.1\t100\t1\t1\t0\t0\n"), "{text}");
     assert!(
         text.contains("[total]\t0.100420000000001\t300\t4\t3\t0\t100\n"),
         "{text}"

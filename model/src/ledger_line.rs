@@ -1,5 +1,7 @@
 //! One money line: a part of a call's cost, with the cause and the dimensions it is charged to.
 
+use std::sync::Arc;
+
 use crate::call::Dimensions;
 use crate::ids::{CallId, LineId, SpanId, TenantId, TraceId};
 use crate::money::FemtoUsd;
@@ -106,37 +108,38 @@ impl Bucket {
     }
 }
 
-/// One row of `ledger`.
+/// One row of `ledger`. Texts are shared: a call has many lines that say the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LedgerLine {
     /// Owner of the row.
     pub tenant: TenantId,
-    /// Start of the call, nanoseconds since the Unix epoch: the line's time, day and period.
+    /// Start of the call, nanoseconds since the Unix epoch: the line's time, day and period. Of a carried line
+    /// the start of the first of its calls.
     pub time_ns: i64,
     /// Identity.
     pub line_id: LineId,
     /// Charge or reversal.
     pub line_kind: LineKind,
-    /// Call it is a part of.
+    /// Call it is a part of; absent on a carried line, which sums what several calls sent again.
     pub call_id: Option<CallId>,
     /// Trace of the call.
     pub trace_id: Option<TraceId>,
     /// Span of the call.
     pub span_id: Option<SpanId>,
     /// Who pays.
-    pub dimensions: Dimensions,
+    pub dimensions: Arc<Dimensions>,
     /// Provider.
-    pub provider: Option<String>,
+    pub provider: Option<Arc<str>>,
     /// Model billed.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// Server that caused the line.
-    pub server: Option<String>,
+    pub server: Option<Arc<str>>,
     /// Tool that caused the line.
-    pub tool: Option<String>,
+    pub tool: Option<Arc<str>>,
     /// Prompt that caused the line.
-    pub prompt: Option<String>,
+    pub prompt: Option<Arc<str>>,
     /// Resource that caused the line.
-    pub resource_uri: Option<String>,
+    pub resource_uri: Option<Arc<str>>,
     /// `definition, system, user, result, call, text, reasoning, fee, direct, undivided`.
     pub cause: &'static str,
     /// True where an output is read again.
@@ -147,7 +150,7 @@ pub struct LedgerLine {
     pub bucket: Bucket,
     /// How the share was found: `content, bytes, counts, undivided`.
     pub method: &'static str,
-    /// 1 on the first line of a call, 0 on its others, so that a sum counts calls.
+    /// 1 on the first line of a call, 0 on its others; on a carried line the number of calls it sums.
     pub n_calls: i64,
     /// Tokens, for token buckets.
     pub tokens: Option<i64>,
@@ -160,9 +163,9 @@ pub struct LedgerLine {
     /// Cost that is charged; absent where it is unpriced.
     pub effective_cost: Option<FemtoUsd>,
     /// Price record that rated it.
-    pub price_id: Option<String>,
+    pub price_id: Option<Arc<str>>,
     /// Version of the price book.
-    pub price_version: Option<String>,
+    pub price_version: Option<Arc<str>>,
     /// When it was written, nanoseconds since the Unix epoch.
     pub settled_ns: i64,
 }

@@ -26,6 +26,7 @@ use super::{Inner, Lake, TableSlot};
 use crate::data_file::{DataFile, table_dir};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::table_log::{AddedFile, Change};
+use crate::tables::{Table, carried};
 
 /// Largest size of the smallest class, bytes; each further class is eight times larger.
 const SMALLEST_CLASS_BYTES: u64 = 128 << 10;
@@ -185,7 +186,11 @@ impl Inner {
         // In the order in which they were written: of rows that repeat each other the first stays.
         read.sort_by(|left, right| (left.0.written_ns(), &left.0.path).cmp(&(right.0.written_ns(), &right.0.path)));
         let (merged, batches): (Vec<DataFile>, Vec<Vec<RecordBatch>>) = read.into_iter().unzip();
-        let batches = batches.into_iter().flatten().collect();
+        let batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
+        let (batches, n_summed) = match slot.table {
+            Table::Ledger => carried::sum(batches)?,
+            _ => (batches, 0),
+        };
         let n_rows_before: u64 = merged.iter().map(|file| file.n_rows).sum();
         // A merge makes no row younger: neither for retention nor for settlement.
         let written_ns = merged.iter().map(DataFile::written_ns).max().flatten();
@@ -193,7 +198,7 @@ impl Inner {
             .write_files(slot.table, Arc::new(batches), written_ns, Rows::Once)
             .await?;
         let (adds, n_repeats) = (written.adds, written.n_repeats);
-        let n_rows_after = adds.iter().map(|added| added.file.n_rows).sum::<u64>() + n_repeats;
+        let n_rows_after = adds.iter().map(|added| added.file.n_rows).sum::<u64>() + n_repeats + n_summed;
         if n_rows_before != n_rows_after {
             discard(self.store.as_ref(), &adds).await;
             return Err(Error::corrupt(format!(

@@ -132,6 +132,25 @@ pub fn to_batch(calls: &[Call]) -> RecordBatch {
     encoder.finish()
 }
 
+/// The ids of the observations of each row's call, by row.
+pub fn observation_ids(batch: &RecordBatch) -> impl Fn(usize) -> Vec<ObservationId> + use<'_> {
+    let id_lists = batch
+        .column_by_name("observation_ids")
+        .and_then(|column| column.as_list_opt::<i32>());
+    move |row| {
+        let Some(list) = id_lists
+            .filter(|lists| lists.is_valid(row))
+            .map(|lists| lists.value(row))
+        else {
+            return Vec::new();
+        };
+        let Some(ids) = list.as_fixed_size_binary_opt() else {
+            return Vec::new();
+        };
+        ids.iter().flatten().filter_map(ObservationId::from_slice).collect()
+    }
+}
+
 /// Decodes rows. A row without its mandatory columns is left out.
 #[must_use]
 pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
@@ -154,21 +173,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<Call> {
     let reported_cost = columns.money("reported_cost");
     let own_cost = columns.money("own_cost");
     let total_cost = columns.money("total_cost");
-    let id_lists = batch
-        .column_by_name("observation_ids")
-        .and_then(|column| column.as_list_opt::<i32>());
-    let observation_ids = |row: usize| -> Vec<ObservationId> {
-        let Some(list) = id_lists
-            .filter(|lists| lists.is_valid(row))
-            .map(|lists| lists.value(row))
-        else {
-            return Vec::new();
-        };
-        let Some(ids) = list.as_fixed_size_binary_opt() else {
-            return Vec::new();
-        };
-        ids.iter().flatten().filter_map(ObservationId::from_slice).collect()
-    };
+    let observation_ids = observation_ids(batch);
     let service = columns.text("service");
     let environment = columns.text("environment");
     let team = columns.text("team");

@@ -250,6 +250,12 @@ impl<'b> TextColumn<'b> {
     pub fn owned(&self, row: usize) -> Option<String> {
         self.get(row).map(str::to_owned)
     }
+
+    /// The value in a row, to be shared.
+    #[must_use]
+    pub fn shared(&self, row: usize) -> Option<Arc<str>> {
+        self.get(row).map(Arc::from)
+    }
 }
 
 /// An identifier column of a batch.

@@ -1,5 +1,7 @@
 //! `ledger`: rows to record batches and back. Append-only; all measures carry sign.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use spanledger_model::call::Dimensions;
@@ -140,7 +142,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
             call_id: call_id.get(row).and_then(CallId::from_slice),
             trace_id: trace_id.get(row).and_then(TraceId::from_slice),
             span_id: span_id.get(row).and_then(SpanId::from_slice),
-            dimensions: Dimensions {
+            dimensions: Arc::new(Dimensions {
                 service: service.owned(row),
                 environment: environment.owned(row),
                 team: team.owned(row),
@@ -151,13 +153,13 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
                 client: client.owned(row),
                 session_id: session_id.owned(row),
                 api_key: api_key.owned(row),
-            },
-            provider: provider.owned(row),
-            model: model.owned(row),
-            server: server.owned(row),
-            tool: tool.owned(row),
-            prompt: prompt.owned(row),
-            resource_uri: resource_uri.owned(row),
+            }),
+            provider: provider.shared(row),
+            model: model.shared(row),
+            server: server.shared(row),
+            tool: tool.shared(row),
+            prompt: prompt.shared(row),
+            resource_uri: resource_uri.shared(row),
             cause: known_word(cause.get(row)?),
             history: history(row)?,
             touch: touch.get(row).map(known_word),
@@ -169,8 +171,8 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
             list_cost: list_cost(row),
             contracted_cost: contracted_cost(row),
             effective_cost: effective_cost(row),
-            price_id: price_id.owned(row),
-            price_version: price_version.owned(row),
+            price_id: price_id.shared(row),
+            price_version: price_version.shared(row),
             settled_ns: settled_ns(row)?,
         })
     };
@@ -179,7 +181,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
 
 /// The closed vocabularies of `cause`, `touch` and `method`; a word of a newer version reads as `undivided`.
 fn known_word(word: &str) -> &'static str {
-    const WORDS: [&str; 15] = [
+    const WORDS: [&str; 16] = [
         "definition",
         "system",
         "user",
@@ -189,6 +191,7 @@ fn known_word(word: &str) -> &'static str {
         "reasoning",
         "fee",
         "direct",
+        "sampling",
         "undivided",
         "first",
         "carry",

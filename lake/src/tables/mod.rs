@@ -9,10 +9,11 @@
 //! | [`raw`] | `spans`, `logs`, `metrics`, `payloads`: what arrived, faithful to OTLP |
 //! | [`observations`] | `observations` |
 //! | [`calls`] | `calls` |
-//! | [`ledger_lines`] | `ledger` |
+//! | [`ledger_lines`], [`carried`] | `ledger`; its carried lines in a merge |
 //! | [`codec`] | column builders and readers that the others share |
 
 pub mod calls;
+pub(crate) mod carried;
 pub mod codec;
 pub mod ledger_lines;
 pub mod observations;

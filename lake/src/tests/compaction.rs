@@ -231,15 +231,15 @@ async fn rows_that_settlement_writes_are_never_taken_for_repeats() {
     let lake = open_small(&dir, TestClock::new()).await;
     for _ in 0..4 {
         let commit = Commit {
-            adds: vec![batch(Table::Ledger, "default", 0, 5)],
+            adds: vec![batch(Table::Calls, "default", 0, 5)],
             operation: "SETTLE",
             ..Commit::default()
         };
-        lake.commit(Table::Ledger, commit).await.unwrap();
+        lake.commit(Table::Calls, commit).await.unwrap();
     }
     let report = lake.compact_all().await.unwrap();
     assert_eq!((report.n_merges, report.n_rows_deduplicated), (1, 0));
-    assert_eq!(numbers(&lake, Table::Ledger).await.len(), 20);
+    assert_eq!(numbers(&lake, Table::Calls).await.len(), 20);
 }
 
 #[tokio::test]

@@ -104,46 +104,47 @@ pub fn divide(
 }
 
 fn prefix(segments: &[Segment], charged: &[Charged], position: usize, atoms: &mut Vec<Atom>) {
-    let mut rest = segments
-        .iter()
-        .map(|segment| (segment, segment.tokens))
-        .collect::<std::collections::VecDeque<_>>();
+    let mut rest = segments.iter();
+    // The segment that the last piece ended in, and what it left of it.
+    let mut open: Option<(&Segment, i64)> = None;
     for bucket in PREFIX {
         for piece in charged.iter().filter(|piece| piece.bucket == bucket) {
             let mut wanted = piece.tokens.unwrap_or(0).max(0);
-            let mut taken: Vec<(&Segment, i64)> = Vec::new();
+            let from = atoms.len();
             while wanted > 0 {
-                let Some((segment, left)) = rest.front_mut() else { break };
-                let share = wanted.min(*left);
-                taken.push((segment, share));
+                let Some((segment, left)) = open
+                    .take()
+                    .or_else(|| rest.next().map(|segment| (segment, segment.tokens)))
+                else {
+                    break;
+                };
+                let share = wanted.min(left);
+                atoms.push(atom(segment, piece.bucket, share, None, position));
                 wanted -= share;
-                *left -= share;
-                if *left == 0 {
-                    rest.pop_front();
-                }
+                open = (left > share).then_some((segment, left - share));
             }
-            spread(&taken, wanted, piece, position, atoms);
+            // More is charged than the input count says: no segment holds it, and it is nobody's.
+            if wanted > 0 || atoms.len() == from {
+                let nobodys = Charged {
+                    tokens: Some(wanted),
+                    cost: None,
+                    ..*piece
+                };
+                atoms.push(whole(&nobodys, Owner::Unknown, Cause::Undivided, Method::Undivided));
+            }
+            give(piece.cost, &mut atoms[from..]);
         }
     }
 }
 
-/// Divides one piece among the segments that hold its tokens. `left` of them no segment holds: more is charged
-/// than the input count says, and that is nobody's.
-fn spread(taken: &[(&Segment, i64)], left: i64, piece: &Charged, position: usize, atoms: &mut Vec<Atom>) {
-    let is_nobodys = left > 0 || taken.is_empty();
-    let held = taken.iter().map(|(_, tokens)| *tokens);
-    let weights: Vec<u128> = held.chain(is_nobodys.then_some(left)).map(weight).collect();
-    let costs = split(piece.cost, &weights);
-    for ((segment, tokens), cost) in taken.iter().zip(&costs) {
-        atoms.push(atom(segment, piece.bucket, *tokens, *cost, position));
+/// Divides a cost among atoms by their tokens.
+fn give(cost: Option<FemtoUsd>, atoms: &mut [Atom]) {
+    if cost.is_none() {
+        return;
     }
-    if is_nobodys {
-        let nobodys = Charged {
-            tokens: Some(left),
-            cost: costs.last().copied().flatten(),
-            ..*piece
-        };
-        atoms.push(whole(&nobodys, Owner::Unknown, Cause::Undivided, Method::Undivided));
+    let weights: Vec<u128> = atoms.iter().map(|atom| weight(atom.tokens.unwrap_or(0))).collect();
+    for (atom, cost) in atoms.iter_mut().zip(split(cost, &weights)) {
+        atom.cost = cost;
     }
 }
 
@@ -166,31 +167,34 @@ fn blended(segments: &[Segment], pieces: &[Charged], position: usize, atoms: &mu
 }
 
 fn outputs(parts: &[Segment], piece: &Charged, atoms: &mut Vec<Atom>) {
-    let weights: Vec<u128> = parts.iter().map(|part| weight(part.tokens)).collect();
     if parts.is_empty() {
         atoms.push(whole(piece, Owner::Answer, Cause::Text, Method::Undivided));
         return;
     }
-    let tokens = split_by_largest_remainder(i128::from(piece.tokens.unwrap_or(0)), &weights);
-    let token_weights: Vec<u128> = tokens
-        .iter()
-        .map(|tokens| u128::try_from(*tokens).unwrap_or(0))
-        .collect();
-    let costs = split(piece.cost, &token_weights);
-    for ((part, tokens), cost) in parts.iter().zip(tokens).zip(costs) {
-        atoms.push(Atom {
-            owner: Arc::clone(&part.owner),
-            cause: part.cause,
-            history: false,
-            touch: None,
-            is_carried: false,
-            bucket: piece.bucket,
-            tokens: Some(i64::try_from(tokens).unwrap_or(i64::MAX)),
-            quantity: None,
-            cost,
-            method: part.method,
-        });
+    let from = atoms.len();
+    atoms.extend(parts.iter().map(|part| Atom {
+        owner: Arc::clone(&part.owner),
+        cause: part.cause,
+        history: false,
+        touch: None,
+        is_carried: false,
+        bucket: piece.bucket,
+        tokens: Some(part.tokens),
+        quantity: None,
+        cost: None,
+        method: part.method,
+    }));
+    let charged = piece.tokens.unwrap_or(0);
+    let held = parts.iter().try_fold(0_i64, |sum, part| sum.checked_add(part.tokens));
+    if held != Some(charged) {
+        // Audio and text of one output are charged apart.
+        let weights: Vec<u128> = parts.iter().map(|part| weight(part.tokens)).collect();
+        let shares = split_by_largest_remainder(i128::from(charged), &weights);
+        for (atom, tokens) in atoms[from..].iter_mut().zip(shares) {
+            atom.tokens = Some(i64::try_from(tokens).unwrap_or(i64::MAX));
+        }
     }
+    give(piece.cost, &mut atoms[from..]);
 }
 
 fn atom(segment: &Segment, bucket: Bucket, tokens: i64, cost: Option<FemtoUsd>, position: usize) -> Atom {

@@ -110,7 +110,7 @@ impl Carried {
                 effective_cost: sum.share.effective_cost,
                 ..line.clone()
             };
-            names.get(sum.share.name).write_to(&mut carried);
+            names.write_to(sum.share.name, &mut carried);
             carried
         })
     }

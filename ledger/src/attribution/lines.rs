@@ -10,9 +10,9 @@
 //! earlier call sent first) is summed in [`carried`]. [`divide_charges`] is the same division call by call, for
 //! those who ask about one. Both add up to the same amounts, to the last digit.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use spanledger_model::money::split_by_largest_remainder;
 use spanledger_model::{Bucket, FemtoUsd, LedgerLine, Observation};
 
@@ -87,7 +87,8 @@ fn walk(
                 continue;
             }
             let charged: Vec<Charged> = lines.iter().map(tokens_only).collect();
-            let atoms = divide(segments, parts, &charged, position, Policy::Prefix);
+            let mut atoms = divide(segments, parts, &charged, position, Policy::Prefix);
+            thread.give_to_asker(&mut atoms);
             *lines = divided(std::mem::take(lines), atoms);
         }
     }
@@ -121,6 +122,17 @@ pub(super) struct Name {
     method: Method,
 }
 
+/// What a name says in the columns of a line.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    server: Option<Arc<str>>,
+    tool: Option<Arc<str>>,
+    prompt: Option<Arc<str>>,
+    resource_uri: Option<Arc<str>>,
+    /// True where the prompt that the call itself names is not the cause.
+    is_not_prompted: bool,
+}
+
 /// A part of a line: who it is of, and how much.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
@@ -136,7 +148,7 @@ pub(super) struct Share {
 /// The names of a component's shares, each once.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    names: Vec<Name>,
+    names: Vec<(Name, Columns)>,
     by_name: HashMap<Name, usize>,
     /// By the address of the owner, which `names` keeps alive: most owners are shared by all calls.
     by_address: HashMap<(usize, Cause, bool, Option<&'static str>, Method), usize>,
@@ -149,8 +161,19 @@ pub(super) struct Names {
 const NOWHERE: [usize; 2] = [usize::MAX; 2];
 
 impl Names {
-    pub(super) fn get(&self, name: usize) -> &Name {
-        &self.names[name]
+    /// Names the cause of a line.
+    pub(super) fn write_to(&self, name: usize, line: &mut LedgerLine) {
+        let (name, columns) = &self.names[name];
+        line.cause = name.cause.as_str();
+        line.history = name.history;
+        line.touch = name.touch;
+        line.method = name.method.as_str();
+        line.server.clone_from(&columns.server);
+        line.tool.clone_from(&columns.tool);
+        line.resource_uri.clone_from(&columns.resource_uri);
+        if columns.is_not_prompted {
+            line.prompt.clone_from(&columns.prompt);
+        }
     }
 
     fn position(&mut self, atom: &Atom) -> usize {
@@ -178,7 +201,8 @@ impl Names {
                 let position = self.names.len();
                 self.by_address.insert(address, position);
                 self.by_name.insert(name.clone(), position);
-                self.names.push(name);
+                let columns = Columns::of(&name.owner);
+                self.names.push((name, columns));
                 self.places.push(NOWHERE);
                 position
             }
@@ -351,41 +375,48 @@ impl Share {
         part.list_cost = self.list_cost;
         part.contracted_cost = self.contracted_cost;
         part.effective_cost = self.effective_cost;
-        names.get(self.name).write_to(&mut part);
+        names.write_to(self.name, &mut part);
         part
     }
 }
 
-impl Name {
-    /// Names the cause. A managed prompt that the call itself names stays on what nobody else caused.
-    pub(super) fn write_to(&self, line: &mut LedgerLine) {
-        line.cause = self.cause.as_str();
-        line.history = self.history;
-        line.touch = self.touch;
-        line.method = self.method.as_str();
-        match &*self.owner {
-            Owner::Tool { server, tool } => {
-                line.server.clone_from(server);
-                line.tool = named(tool);
-                line.prompt = None;
-            }
-            Owner::Server { server } => {
-                line.server.clone_from(server);
-                line.prompt = None;
-            }
-            Owner::Prompt { name, .. } => line.prompt = named(name),
-            Owner::Resource { server, uri } => {
-                line.server.clone_from(server);
-                line.resource_uri = named(uri);
-                line.prompt = None;
-            }
-            Owner::System | Owner::Conversation | Owner::Base | Owner::Request => {}
-            Owner::Answer | Owner::Reasoning | Owner::Unknown => line.prompt = None,
+impl Columns {
+    /// A managed prompt that the call itself names stays on what nobody else caused.
+    fn of(owner: &Owner) -> Self {
+        let shared = |text: &Option<String>| text.as_deref().map(Arc::from);
+        match owner {
+            Owner::Tool { server, tool } => Self {
+                server: shared(server),
+                tool: named(tool),
+                is_not_prompted: true,
+                ..Self::default()
+            },
+            Owner::Server { server } => Self {
+                server: shared(server),
+                is_not_prompted: true,
+                ..Self::default()
+            },
+            Owner::Prompt { name, .. } => Self {
+                prompt: named(name),
+                is_not_prompted: true,
+                ..Self::default()
+            },
+            Owner::Resource { server, uri } => Self {
+                server: shared(server),
+                resource_uri: named(uri),
+                is_not_prompted: true,
+                ..Self::default()
+            },
+            Owner::System | Owner::Conversation | Owner::Base | Owner::Request => Self::default(),
+            Owner::Answer | Owner::Reasoning | Owner::Unknown => Self {
+                is_not_prompted: true,
+                ..Self::default()
+            },
         }
     }
 }
 
 /// A name, or nothing where the record of the call gave none.
-fn named(name: &str) -> Option<String> {
-    Some(name.to_owned()).filter(|name| !name.is_empty())
+fn named(name: &str) -> Option<Arc<str>> {
+    Some(name).filter(|name| !name.is_empty()).map(Arc::from)
 }

@@ -4,6 +4,8 @@
 //! divides it, for one unit. A token's price always divides, which the import sees to, so that tokens ×
 //! rate is exact; only a price by the hour may leave a fraction of a femto-USD to round.
 
+use std::sync::Arc;
+
 use spanledger_model::FemtoUsd;
 use spanledger_model::money::FEMTO_DIGITS;
 
@@ -54,7 +56,7 @@ pub struct Rates {
 #[derive(Debug, Clone)]
 pub struct PriceRecord {
     /// Stable, readable identity, `genai-prices:anthropic/claude-sonnet-4-5@2025-09-29`.
-    pub id: String,
+    pub id: Arc<str>,
     /// Where it was read from.
     pub source: String,
     /// When it holds.

@@ -19,6 +19,7 @@
 //! ```
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::catalogue::{Minimum, Model, PriceRecord, Provider, Rate, Rates, Tier, UnitPrice, Variant};
 use super::json::Json;
@@ -114,7 +115,7 @@ impl Place<'_> {
     pub(super) fn record(self, validity: Validity, rates: Rates) -> PriceRecord {
         let id = format!("{}:{}/{}{}", self.source, self.provider, self.model, validity.suffix());
         PriceRecord {
-            id,
+            id: Arc::from(id),
             source: self.source.to_owned(),
             validity,
             rates,
@@ -125,7 +126,7 @@ impl Place<'_> {
         let context_suffix: String = context.iter().map(|(key, value)| format!("+{key}={value}")).collect();
         let suffix = format!("{context_suffix}{}", validity.suffix());
         let mut record = self.record(Validity::ALWAYS, rates);
-        record.id.push_str(&suffix);
+        record.id = Arc::from(format!("{}{suffix}", record.id));
         record.validity = validity;
         Variant {
             suffix,

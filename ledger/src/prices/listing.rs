@@ -174,7 +174,7 @@ impl PriceBook {
             rates: Vec::new(),
             discount_percent: None,
             source: String::new(),
-            version: self.version.clone(),
+            version: self.version.to_string(),
         }
     }
 
@@ -222,7 +222,7 @@ impl PriceBook {
         ends_ns: Option<i64>,
     ) -> PriceRow {
         PriceRow {
-            price_id: record.id.clone(),
+            price_id: record.id.to_string(),
             provider: provider.id.clone(),
             model: model.id.clone(),
             context,

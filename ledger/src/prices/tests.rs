@@ -141,7 +141,7 @@ fn a_price_change_takes_effect_at_midnight_utc() {
             at_ns,
             ..PriceQuery::default()
         };
-        book.resolve(&query).unwrap().price_id()
+        book.resolve(&query).unwrap().price_id().to_string()
     };
     assert_eq!(
         price_id(at("2026-10-29") - 1),
@@ -165,7 +165,7 @@ fn a_context_selects_its_variant() {
             processing,
             service_tier,
         };
-        book.resolve(&query).unwrap().price_id()
+        book.resolve(&query).unwrap().price_id().to_string()
     };
     let (standard, batch) = (
         "genai-prices:anthropic/claude-sonnet-5-5",

@@ -99,7 +99,7 @@ fn compare(row: &Json<'_>, book: &PriceBook, contracted: bool) -> std::result::R
         (Some(price), Some(raw)) => Some(rate_quantities(price, &quantities(raw)?)),
         (Some(price), None) => Some(rate(price, &usage(row.get("u").ok_or("u, the usage, is missing")?)?)),
     };
-    let price_id = price.as_ref().map(super::ResolvedPrice::price_id);
+    let price_id = price.as_ref().map(|price| price.price_id().to_string());
     let found = match rated {
         None => Err("unpriced".to_owned()),
         Some(Err(error)) => Err(error.to_string()),

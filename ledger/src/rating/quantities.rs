@@ -1,5 +1,7 @@
 //! Quantities by unit, and their decomposition into leaves.
 
+use std::borrow::Cow;
+
 use spanledger_model::Usage;
 
 use super::RatingError;
@@ -75,7 +77,10 @@ impl Quantities {
 
     /// The same with each minimum applied: what is used at all is billed as no less. As in genai-prices,
     /// the first of the minimum's units that is above zero is the measure, and all of them are set to it.
-    pub(super) fn with_minimums(&self, minimums: &[Minimum]) -> Self {
+    pub(super) fn with_minimums(&self, minimums: &[Minimum]) -> Cow<'_, Self> {
+        if minimums.is_empty() {
+            return Cow::Borrowed(self);
+        }
         let mut billed = self.clone();
         for minimum in minimums {
             let used = minimum
@@ -89,7 +94,7 @@ impl Quantities {
                     .for_each(|unit| billed.set(*unit, used.max(minimum.at_least)));
             }
         }
-        billed
+        Cow::Owned(billed)
     }
 
     /// What remains of each of `units` after the more specific of them in it are taken out.

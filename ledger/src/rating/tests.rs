@@ -322,7 +322,7 @@ fn pieces_name_every_kind_of_token() {
         ]
     );
     assert_eq!(rated.total.to_string(), "0.05703");
-    assert_eq!(rated.price_id, "genai-prices:anthropic/claude-sonnet-5-5");
+    assert_eq!(&*rated.price_id, "genai-prices:anthropic/claude-sonnet-5-5");
     for piece in &rated.pieces {
         assert_eq!(piece.cost_of_one, price.cost_of_one(piece.bucket, 19_140), "{piece:?}");
     }

@@ -12,6 +12,7 @@
 //! | [`import`] | OTLP files into a lake or a server |
 //! | [`capture`] | an emitter's telemetry into a fixture, and what a capture comes to |
 //! | [`commands`] | the small commands, one file each |
+//! | [`allocation`] | the allocation rules of the data folder |
 //! | [`prices`] | the price book of the data folder |
 //! | [`source`] | where a question goes: a lake folder or a server |
 //! | [`telemetry`] | our own traces, metrics and logs |
@@ -19,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allocation;
 mod capture;
 mod cli;
 mod commands;

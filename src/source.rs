@@ -136,12 +136,10 @@ pub async fn engine(config: &Config) -> anyhow::Result<Engine> {
     let dialects = crate::dialects::registry(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lake = read_only(config.data(), Arc::clone(&clock)).await?;
-    Ok(Engine::with_dialects(
-        lake,
-        crate::prices::book(config)?,
-        clock,
-        Arc::new(Known(dialects)),
-    )?)
+    Ok(
+        Engine::with_dialects(lake, crate::prices::book(config)?, clock, Arc::new(Known(dialects)))?
+            .with_rules(crate::allocation::rules(config)?),
+    )
 }
 
 /// A folder's committed data.

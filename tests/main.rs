@@ -5,12 +5,14 @@
 //!
 //! | module | what it proves |
 //! |---|---|
+//! | [`allocation`] | rules move cost between teams and change no sum; reports name the same groups |
 //! | [`attribution`] | what tools cost adds up, in lines, views and reports |
 //! | [`captures`] | totals of real traffic equal the ground truth, in any order, sent twice |
 //! | [`prices`] | published (model, usage) → cost pairs come out of OTLP digit for digit |
 //! | [`sdks`] | the Python and JavaScript OpenTelemetry SDKs export unchanged |
 //! | [`otlp`] | the protocol's answers: media types, partial success, errors, limits |
 //! | [`crash`] | `kill -9` under load: nothing acknowledged is lost, nothing is counted twice |
+//! | [`retry_storm`] | batches sent up to ten times, in other requests, over restarts and compaction: counted once |
 //! | [`lake`] | the Python `deltalake` package reads the same rows and sums |
 //! | [`emitters`] | coverage names what nobody reads, a mapping reads it; explain and capture |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
@@ -23,6 +25,7 @@
     reason = "a failed test says so by a panic"
 )]
 
+mod allocation;
 mod attribution;
 mod captures;
 mod cli;
@@ -32,5 +35,6 @@ mod faces;
 mod lake;
 mod otlp;
 mod prices;
+mod retry_storm;
 mod sdks;
 mod support;

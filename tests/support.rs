@@ -32,6 +32,12 @@ impl TestServer {
         Self { server, folder }
     }
 
+    /// `spanledger serve` on the folder of an earlier server.
+    pub async fn on(folder: TempDir) -> Self {
+        let server = Server::start(BINARY, &folder.path().join("data")).await.unwrap();
+        Self { server, folder }
+    }
+
     /// The server killed (if it still runs) and started again on the same folder.
     pub async fn restarted(mut self) -> Self {
         self.server.kill().unwrap();

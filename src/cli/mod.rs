@@ -4,6 +4,7 @@
 //! is in [`crate::config`].
 
 mod admin;
+mod allocation;
 mod ask;
 mod emitters;
 mod prices;
@@ -11,6 +12,10 @@ mod run;
 
 pub use admin::{
     CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, RetainArgs, SignalName,
+};
+pub use allocation::{
+    AllocationCheckArgs, AllocationCommand, AllocationDiffArgs, AllocationImportArgs, AllocationListArgs,
+    AllocationShowArgs, AllocationSplitArgs, AllocationUseArgs, AllocationVersionsArgs,
 };
 pub use ask::{CostsArgs, ExplainArgs, McpArgs, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
 pub use emitters::{CaptureArgs, CheckArgs, DialectsCommand};
@@ -71,6 +76,9 @@ pub enum Command {
     /// Look into the price book, import prices and contracts, ask what calls would cost otherwise
     #[command(subcommand)]
     Prices(PricesCommand),
+    /// Say whose calls are by rules, and split what is shared
+    #[command(subcommand)]
+    Allocation(AllocationCommand),
     /// Look into a lake folder
     #[command(subcommand)]
     Lake(LakeCommand),

@@ -3,6 +3,8 @@
 //! Reads only: a folder in use is looked at beside its server. Exit 1 where a check failed, 0 with
 //! warnings: a warning is something to know, a failure something to do.
 
+mod allocation;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -97,7 +99,7 @@ pub async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Outcome> 
     findings.push(wall_clock(clock.now_ns()));
     findings.push(disk(data));
     if data.join("tables").is_dir() {
-        findings.extend(lake(data, clock).await);
+        findings.extend(lake(config, clock).await);
     } else {
         findings.push(warn(
             "lake",
@@ -265,7 +267,8 @@ fn disk(data: &Path) -> Finding {
 }
 
 /// Everything that needs the lake's content.
-async fn lake(data: &Path, clock: Arc<dyn Clock>) -> Vec<Finding> {
+async fn lake(config: &Config, clock: Arc<dyn Clock>) -> Vec<Finding> {
+    let data = config.data();
     let lake = match read_only(data, Arc::clone(&clock)).await {
         Ok(lake) => lake,
         Err(error) => return vec![bad("lake", error.to_string(), "restore the folder from a backup")],
@@ -291,6 +294,7 @@ async fn lake(data: &Path, clock: Arc<dyn Clock>) -> Vec<Finding> {
     findings.push(coverage(&engine).await);
     findings.push(unpriced(&engine).await);
     findings.push(teams(&engine).await);
+    findings.extend(allocation::findings(config, &engine).await);
     findings
 }
 
@@ -461,7 +465,7 @@ async fn teams(engine: &Engine) -> Finding {
             warn(
                 "teams",
                 format!("{} of {} calls have no team", grouped(all - tagged), grouped(all)),
-                "set OTEL_RESOURCE_ATTRIBUTES=team=NAME where they are sent from",
+                "set OTEL_RESOURCE_ATTRIBUTES=team=NAME where they are sent from, or write allocation rules",
             )
         }
         Err(error) => warn(

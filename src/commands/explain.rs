@@ -99,6 +99,7 @@ fn render_call(call: &Value) -> String {
     }
     text.push_str(&render_records(records));
     text.push_str(&render_fields(array(call, "fields")));
+    text.push_str(&render_allocation(array(call, "allocation")));
     let left_out = array(call, "left_out");
     if !left_out.is_empty() {
         text.push_str("\nleft out, because it repeats this call\n");
@@ -199,6 +200,31 @@ fn render_fields(fields: &[Value]) -> String {
         );
         text.push_str(line.trim_end());
         text.push('\n');
+    }
+    text
+}
+
+/// Who pays, and which allocation rule says so.
+fn render_allocation(decisions: &[Value]) -> String {
+    if decisions.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n  whose it is\n".to_owned();
+    for decision in decisions {
+        let value = match string(decision, "value") {
+            "" => "__unallocated__".to_owned(),
+            value => shown(value),
+        };
+        let rule = match (string(decision, "rule"), string(decision, "was")) {
+            ("", _) => String::new(),
+            (rule, "") => format!("rule {rule}: "),
+            (rule, was) => format!("rule {rule}, instead of {}: ", shown(was)),
+        };
+        text.push_str(&format!(
+            "  {:<11}  {value:<16}  {rule}{}\n",
+            string(decision, "dimension"),
+            shown(string(decision, "why"))
+        ));
     }
     text
 }

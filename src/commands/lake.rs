@@ -167,7 +167,10 @@ async fn expire(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Expire
     let lake = open(lake_options(config), &clock, config, does).await?;
     let settler = Settler::spawn(
         lake.clone(),
-        crate::prices::book(config)?,
+        (
+            crate::prices::book(config)?,
+            crate::allocation::rules_for_settlement(config)?,
+        ),
         clock,
         SettleOptions::default(),
     );

@@ -1,5 +1,6 @@
 //! The small commands, one file each, and the dispatch to all.
 
+mod allocation;
 mod completions;
 mod config;
 mod costs;
@@ -55,6 +56,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
         Command::Dialects(command) => dialects::run(&command, &config),
         Command::Capture(args) => capture::run(&args, config).await,
         Command::Prices(command) => prices::run(&command, &config).await,
+        Command::Allocation(command) => allocation::run(&command, &config).await,
         Command::Lake(command) => lake::run(&command, &config).await,
         Command::Mcp(args) => mcp::run(&args, &config).await,
         Command::Doctor(args) => doctor::run(&args, &config).await,
@@ -87,13 +89,18 @@ fn flags(cli: &Cli) -> Flags {
             flags.otlp_grpc = args.otlp_grpc;
             flags.otlp_http = args.otlp_http;
         }
-        Command::Lake(crate::cli::LakeCommand::Stats(args) | crate::cli::LakeCommand::Verify(args)) => {
+        Command::Lake(
+            crate::cli::LakeCommand::Stats(args)
+            | crate::cli::LakeCommand::Verify(args)
+            | crate::cli::LakeCommand::Compact(args),
+        ) => {
             flags.data.clone_from(&args.data);
         }
         Command::Lake(crate::cli::LakeCommand::Retain(args)) => flags.data.clone_from(&args.lake.data),
         Command::Mcp(args) => flags.data.clone_from(&args.data),
         Command::Doctor(args) => flags.data.clone_from(&args.at.data),
         Command::Prices(command) => flags.data = command.data().cloned(),
+        Command::Allocation(command) => flags.data = command.data().cloned(),
         Command::Dialects(_) | Command::Config(_) | Command::Completions(_) => {}
     }
     flags

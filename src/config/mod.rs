@@ -67,6 +67,8 @@ pub struct Config {
     pub dialects: Dialects,
     /// Which cost of a call is charged.
     pub cost: Cost,
+    /// Whose calls are.
+    pub allocation: Allocation,
     /// Our own logs.
     pub log: Log,
 }
@@ -123,6 +125,13 @@ pub struct Cost {
     pub source: Setting<CostOrder>,
 }
 
+/// `[allocation]`
+#[derive(Debug, Clone)]
+pub struct Allocation {
+    /// Files of rules and shared costs, taken in when a process that settles starts.
+    pub files: Setting<Paths>,
+}
+
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -158,6 +167,7 @@ struct FileConfig {
     noise: Vec<NoiseRule>,
     dialects: FileDialects,
     cost: FileCost,
+    allocation: FileAllocation,
     log: FileLog,
 }
 
@@ -200,6 +210,12 @@ struct FileDialects {
 #[serde(deny_unknown_fields, default)]
 struct FileCost {
     source: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileAllocation {
+    files: Option<Vec<PathBuf>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -331,6 +347,15 @@ impl Config {
                     CostOrder::default(),
                 )?,
             },
+            allocation: Allocation {
+                files: from.pick(
+                    "allocation.files",
+                    "SPANLEDGER_ALLOCATION",
+                    None,
+                    file.allocation.files.map(|files| from.beside_file(files)),
+                    Paths::default(),
+                )?,
+            },
             log: Log {
                 filter: from.log_filter(flags.log, file.log.filter)?,
             },
@@ -428,6 +453,12 @@ impl Config {
                 &self.cost.source,
                 ToString::to_string,
             ),
+            shown(
+                "allocation.files",
+                "SPANLEDGER_ALLOCATION",
+                &self.allocation.files,
+                ToString::to_string,
+            ),
             shown("log.filter", "SPANLEDGER_LOG", &self.log.filter, Clone::clone),
         ];
         lines.extend(self.retention.show());
@@ -458,6 +489,11 @@ impl Config {
         }
         if let Err(problem) = crate::dialects::registry(self) {
             problems.push(problem.to_string());
+        }
+        for path in &self.allocation.files.value.0 {
+            if let Err(problem) = crate::allocation::read(path, None) {
+                problems.push(problem.to_string());
+            }
         }
         if self.otlp.body_bytes_max.value == 0 {
             problems.push("otlp.body_bytes_max = 0 would refuse every request; the default is 67108864".to_owned());

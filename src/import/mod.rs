@@ -137,7 +137,10 @@ impl Sink {
         })?;
         let settler = Settler::spawn(
             lake.clone(),
-            crate::prices::book(config)?,
+            (
+                crate::prices::book(config)?,
+                crate::allocation::rules_for_settlement(config)?,
+            ),
             Arc::clone(&clock),
             SettleOptions::default(),
         );

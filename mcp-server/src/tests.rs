@@ -386,7 +386,10 @@ async fn the_data_is_described_at_a_glance_and_in_detail() {
     let answer = &overview["structuredContent"];
     assert_eq!(answer["counts"]["calls"], 4);
     assert_eq!(answer["unpriced_models"], json!(["in-house-7b"]));
-    assert_eq!(answer["values"]["team"], json!(["payments", "research"]));
+    assert_eq!(
+        answer["values"]["team"],
+        json!(["__unallocated__", "payments", "research"])
+    );
     assert!(
         answer["time_range"]["first"]
             .as_str()

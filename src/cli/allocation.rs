@@ -16,7 +16,7 @@ Examples:
 const SHOW_EXAMPLES: &str = "\
 Examples:
   spanledger allocation show ci-keys             what a rule or a shared cost says, and where it is from
-  spanledger allocation show ci-keys --version v2";
+  spanledger allocation show ci-keys --in v2";
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
@@ -115,7 +115,7 @@ pub struct AllocationShowArgs {
     /// Name of a rule or a shared cost
     pub name: String,
     /// Version to look at: its id, or v and its number [default: the one in use]
-    #[arg(long = "version", value_name = "VERSION")]
+    #[arg(long = "in", value_name = "VERSION")]
     pub id: Option<String>,
     /// Data folder [env: SPANLEDGER_DATA] [default: ./spanledger-data]
     #[arg(long, value_name = "FOLDER")]

@@ -31,7 +31,8 @@ pub(crate) fn definition() -> Tool {
         "Query costs",
         "Exact cost, tokens, calls and errors of LLM and MCP usage, split by dimensions, dearest first. rows and other \
          add up to total. By server, tool, prompt or resource_uri: the cost it caused (definition, calls and results in \
-         model calls, own price); null: the rest. By method: how surely that is divided.",
+         model calls, own price); null: the rest. By team, project, cost_center or environment: __unallocated__ is what \
+         nobody is told to pay. By method: how surely that is divided.",
         json!({
             "type": "object",
             "properties": {

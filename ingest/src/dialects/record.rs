@@ -275,7 +275,10 @@ fn base(
         span_kind: None,
         hop: None,
         arguments_hash: kind.is_mcp().then(|| arguments_hash(fields)).flatten(),
-        context_sizes: catalogue::context_sizes(kind, fields, attributes),
+        // A counter is about many calls.
+        context_sizes: (source != Source::Metric)
+            .then(|| catalogue::context_sizes(kind, fields, attributes))
+            .flatten(),
         tool_call_id: fields.text(Field::ToolCallId),
         mcp: mcp(fields),
         model: model(fields),

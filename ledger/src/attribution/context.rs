@@ -4,9 +4,9 @@
 //! arrived in between (results, messages). Where a context shrank it was compacted: definitions and
 //! instructions stay, the rest shrinks in proportion, so that the cost of what was summarised keeps its cause.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use spanledger_model::money::split_by_largest_remainder;
 
 use super::atoms::weight;
@@ -30,18 +30,28 @@ pub struct Turn {
     pub parts: Vec<Claim>,
 }
 
-/// Segments that a context keeps apart. Beyond it the older half is merged by cause: that prefix is one bucket
-/// (a cache read) but for the rare miss, so the merge costs order where order does not matter.
-const SEGMENTS_MAX: usize = 2_048;
+/// Calls whose segments a context keeps apart. What older calls sent first is one segment for each owner and
+/// cause: that prefix is one bucket (a cache read, or fresh input) but for the rare miss in its midst, so the merge
+/// costs order where order hardly matters, and a call costs the same in a conversation of any length.
+const CALLS_APART: usize = 8;
 
 /// The context of one thread.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     segments: Vec<Segment>,
+    /// The first so many segments are of older calls, each owner and cause once.
+    n_old: usize,
+    /// Where an owner and cause stand among them.
+    old: HashMap<Place, usize>,
+    /// Tokens of all segments.
+    tokens: i64,
     /// The output of the last call, as it will stand in the context of the next.
     pending: Vec<Segment>,
     n_calls: usize,
 }
+
+/// What tells two merged segments apart.
+type Place = (Arc<Owner>, Cause, bool, Method);
 
 impl Context {
     /// A context before its first call.
@@ -55,21 +65,17 @@ impl Context {
     pub fn next(&mut self, turn: &Turn) -> (&[Segment], &[Segment]) {
         let input = turn.input.max(0);
         let position = self.n_calls;
-        let is_redefined = position > 0 && !turn.base.is_empty();
-        if is_redefined {
-            definitions::leave(&mut self.segments, &turn.base);
-        }
-        let before: i64 = self.segments.iter().map(|segment| segment.tokens).sum();
         if position == 0 {
             self.segments = base(&turn.base, input);
-        } else if is_redefined {
-            self.redefine(input, before, turn);
-        } else if input >= before {
-            self.grow(input - before, &turn.arrived);
+        } else if !turn.base.is_empty() {
+            self.redefine(input, turn);
+        } else if input >= self.tokens {
+            self.merge_old();
+            self.grow(input - self.tokens, &turn.arrived);
         } else {
             self.shrink(input, &turn.arrived);
         }
-        self.bound();
+        self.tokens = input;
         let visible = turn.output.saturating_sub(turn.reasoning.max(0)).max(0);
         let answer = [claim(Owner::Answer, Cause::Text, Method::Undivided)];
         let parts: &[Claim] = if turn.parts.is_empty() { &answer } else { &turn.parts };
@@ -78,9 +84,13 @@ impl Context {
         (&self.segments, &self.pending)
     }
 
-    /// A call with other definitions than the one before: those that came claim growth beside what arrived, and
-    /// stand with the others.
-    fn redefine(&mut self, input: i64, before: i64, turn: &Turn) {
+    /// A call with other definitions than the one before: those that left take their tokens with them, those that
+    /// came claim growth beside what arrived, and stand with the others.
+    fn redefine(&mut self, input: i64, turn: &Turn) {
+        self.n_old = 0;
+        self.old.clear();
+        definitions::leave(&mut self.segments, &turn.base);
+        let before: i64 = self.segments.iter().map(|segment| segment.tokens).sum();
         let mut arrived = definitions::came(&self.segments, &turn.base);
         arrived.extend(turn.arrived.iter().cloned());
         if input >= before {
@@ -91,32 +101,37 @@ impl Context {
         definitions::to_the_prefix(&mut self.segments);
     }
 
-    /// Merges the older half of a long context.
-    fn bound(&mut self) {
-        if self.segments.len() <= SEGMENTS_MAX {
-            return;
-        }
-        let recent = self.segments.split_off(SEGMENTS_MAX / 2);
-        let mut merged: Vec<Segment> = Vec::new();
-        let mut places: HashMap<(Arc<Owner>, Cause, bool, bool, Method), usize> = HashMap::new();
-        for segment in std::mem::replace(&mut self.segments, recent) {
-            let key = (
+    /// Merges what is old enough by now with what is older.
+    fn merge_old(&mut self) {
+        let position = self.n_calls;
+        let is_old = |segment: &Segment| segment.since + CALLS_APART <= position;
+        let n_now_old = self.segments[self.n_old..]
+            .iter()
+            .take_while(|segment| is_old(segment))
+            .count();
+        let end = self.n_old + n_now_old;
+        for at in self.n_old..end {
+            let segment = &self.segments[at];
+            let place = (
                 Arc::clone(&segment.owner),
                 segment.cause,
                 segment.history,
-                segment.compacted,
                 segment.method,
             );
-            match places.get(&key) {
-                Some(place) => merged[*place].tokens += segment.tokens,
+            let (tokens, compacted) = (segment.tokens, segment.compacted);
+            match self.old.get(&place) {
+                Some(old) => {
+                    self.segments[*old].tokens += tokens;
+                    self.segments[*old].compacted |= compacted;
+                }
                 None => {
-                    places.insert(key, merged.len());
-                    merged.push(segment);
+                    self.old.insert(place, self.n_old);
+                    self.segments.swap(self.n_old, at);
+                    self.n_old += 1;
                 }
             }
         }
-        merged.append(&mut self.segments);
-        self.segments = merged;
+        self.segments.drain(self.n_old..end);
     }
 
     /// Growth: first the previous output, as far as it was visible, then what arrived.
@@ -124,24 +139,28 @@ impl Context {
         let position = self.n_calls;
         let output: i64 = self.pending.iter().map(|part| part.tokens).sum();
         let read_again = output.min(growth);
-        let weights: Vec<u128> = self.pending.iter().map(|part| weight(part.tokens)).collect();
-        let shares = split(read_again, &weights);
-        let pending = std::mem::take(&mut self.pending);
-        self.segments
-            .extend(pending.into_iter().zip(shares).map(|(part, tokens)| Segment {
-                history: true,
-                tokens,
-                since: position,
-                ..part
-            }));
-        self.segments.extend(arrivals(growth - read_again, arrived, position));
-        self.segments.retain(|segment| segment.tokens > 0);
+        let mut pending = std::mem::take(&mut self.pending);
+        if read_again < output {
+            let weights: Vec<u128> = pending.iter().map(|part| weight(part.tokens)).collect();
+            for (part, tokens) in pending.iter_mut().zip(split(read_again, &weights)) {
+                part.tokens = tokens;
+            }
+        }
+        let read_again_of = pending.into_iter().map(|part| Segment {
+            history: true,
+            since: position,
+            ..part
+        });
+        let new = read_again_of.chain(arrivals(growth - read_again, arrived, position));
+        self.segments.extend(new.filter(|segment| segment.tokens > 0));
     }
 
     /// Compaction: definitions and instructions stay whole as far as they fit; everything else, the previous
     /// output and what arrived included, shrinks in proportion.
     fn shrink(&mut self, input: i64, arrived: &[Claim]) {
         let position = self.n_calls;
+        self.n_old = 0;
+        self.old.clear();
         let pending = std::mem::take(&mut self.pending);
         let read_again = pending.into_iter().map(|part| Segment {
             history: true,

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub use sent::Sent;
 
-use super::{Owner, Turn};
+use super::{Atom, Cause, Owner, Turn};
 use crate::fold::Folded;
 use around::Around;
 
@@ -46,6 +46,18 @@ pub struct Thread {
     pub turns: Vec<Turn>,
     /// The tool, or the server, that asked for these calls (sampling): all that they cost is its.
     pub asked_by: Option<Arc<Owner>>,
+}
+
+impl Thread {
+    /// Gives all parts of a call to the tool or server that asked for it, where one did.
+    pub fn give_to_asker(&self, atoms: &mut [Atom]) {
+        let Some(asker) = &self.asked_by else { return };
+        for atom in atoms {
+            atom.owner = Arc::clone(asker);
+            atom.cause = Cause::Sampling;
+            (atom.history, atom.touch) = (false, None);
+        }
+    }
 }
 
 /// The threads of a component. Calls without an input count are in none: they cannot be divided.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod booked;
+mod causal;
+mod evidence;
 mod simulated;
 
 use std::collections::BTreeMap;

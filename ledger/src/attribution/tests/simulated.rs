@@ -3,9 +3,9 @@
 //!
 //! Levels of evidence, each what an emitter can report: the size of every part (`content`), sizes of results and
 //! arguments with the fetched tool lists (`bytes`), the tool lists alone (`counts`). These two take the way of the
-//! product: calls, [`threads`], [`Context`], [`divide`]. So does `stated`, which is what is read of contents today:
-//! definitions and instructions as sent, results and arguments. `content` hands the context its turns, messages
-//! included.
+//! product: calls, [`threads`], [`Context`], [`divide`]. So do `messages`, which is all that is read of captured
+//! contents (definitions, instructions, messages, answers), and `stated`, the same without messages. `content`
+//! hands the context its turns.
 //!
 //! The wrong share of a session is half the sum of |attributed − true| by owner, over its cost. Instructions and
 //! messages of people are one owner in it, because an undivided base stands for both; `strict` keeps them apart
@@ -34,8 +34,9 @@ const MS: i64 = 1_000_000;
 const FRAMING_TOKENS: u64 = 16;
 /// The most that the median session may have wrong, in percent, by [`Evidence`]; the acceptance of the work on
 /// attribution.
-const LIMITS: [(Evidence, f64); 5] = [
+const LIMITS: [(Evidence, f64); 6] = [
     (Evidence::Content, 3.0),
+    (Evidence::Messages, 3.0),
     (Evidence::PlainContent, 3.6),
     (Evidence::Stated, 3.0),
     (Evidence::Bytes, 4.0),
@@ -49,6 +50,8 @@ pub(super) enum Evidence {
     Content,
     /// The size of every part, four bytes a token whatever it is.
     PlainContent,
+    /// Definitions, instructions and messages as sent, answers as given.
+    Messages,
     /// Definitions and instructions as sent, sizes of results and arguments.
     Stated,
     /// Fetched tool lists, sizes of results and arguments.
@@ -186,7 +189,7 @@ fn action_call(session: &Session, id: usize, of: &Action, evidence: Evidence) ->
         Owner::Resource { server, uri } => (call.mcp.server, call.mcp.resource_uri) = (server, Some(uri)),
         other => panic!("{other:?} acts"),
     }
-    if evidence != Evidence::Counts {
+    if !matches!(evidence, Evidence::Counts | Evidence::Messages) {
         call.sizes.request_bytes = Some(of.request_bytes);
         call.sizes.response_bytes = Some(of.response_bytes);
     }
@@ -235,8 +238,12 @@ pub(super) fn reported(session: &Session, evidence: Evidence) -> (Folded, Vec<Ob
     let mut observations = Vec::new();
     for (id, of) in session.calls.iter().enumerate() {
         let call = model_call(id, of);
-        if evidence == Evidence::Stated {
-            observations.push(observation(&call, stated(session, of)));
+        if matches!(evidence, Evidence::Stated | Evidence::Messages) {
+            let mut context = stated(session, of);
+            if evidence == Evidence::Messages {
+                tell_messages(session, of, &mut context);
+            }
+            observations.push(observation(&call, context.to_string()));
         }
         folded.calls.push(call);
         folded.parents.push(of.within.map(|action| n_models + action));
@@ -245,7 +252,7 @@ pub(super) fn reported(session: &Session, evidence: Evidence) -> (Folded, Vec<Ob
         folded.calls.push(action_call(session, n_models + id, of, evidence));
         folded.parents.push(of.within.map(|action| n_models + action));
     }
-    if evidence == Evidence::Stated {
+    if matches!(evidence, Evidence::Stated | Evidence::Messages) {
         return (folded, observations);
     }
     let mut servers: BTreeMap<Option<&str>, Vec<serde_json::Value>> = BTreeMap::new();
@@ -264,24 +271,57 @@ pub(super) fn reported(session: &Session, evidence: Evidence) -> (Folded, Vec<Ob
     (folded, observations)
 }
 
-fn stated(session: &Session, of: &ModelCall) -> String {
+/// A tool's name as hosts send it to the model.
+fn prefixed(session: &Session, tool: usize) -> String {
+    let tool = &session.tools[tool];
+    match &tool.server {
+        Some(server) => format!("mcp__{server}__{}", tool.name),
+        None => tool.name.clone(),
+    }
+}
+
+fn stated(session: &Session, of: &ModelCall) -> serde_json::Value {
     let mut tools = Vec::new();
     let mut system = None;
     for segment in &of.context {
         match (segment.owner, segment.part) {
             (simulator::Owner::Tool(tool), Part::Definition) => {
-                let tool = &session.tools[tool];
-                let name = match &tool.server {
-                    Some(server) => format!("mcp__{server}__{}", tool.name),
-                    None => tool.name.clone(),
-                };
-                tools.push(json!([name, segment.bytes, ""]));
+                tools.push(json!([prefixed(session, tool), segment.bytes, ""]));
             }
             (_, Part::System) => system = Some(segment.bytes),
             _ => {}
         }
     }
-    json!({ "system": system, "tools": tools }).to_string()
+    json!({ "system": system, "tools": tools })
+}
+
+/// Adds the messages and the answer of a call, as ingest sums them.
+fn tell_messages(session: &Session, of: &ModelCall, context: &mut serde_json::Value) {
+    let part = |segment: &Segment| {
+        let tool = match segment.owner {
+            simulator::Owner::Tool(tool) => prefixed(session, tool),
+            _ => String::new(),
+        };
+        let kind = match (segment.owner, segment.part) {
+            (simulator::Owner::Tool(_), Part::Result) => "result",
+            (_, Part::Call) => "call",
+            (_, Part::Text) => "text",
+            // A prompt and a resource stand in a message.
+            _ => "user",
+        };
+        (kind, segment.bytes, tool)
+    };
+    let sent = of
+        .context
+        .iter()
+        .filter(|segment| !matches!(segment.part, Part::Definition | Part::System));
+    let mut before: Vec<_> = sent.map(part).collect();
+    let answered = before.iter().rposition(|(kind, ..)| matches!(*kind, "call" | "text"));
+    let input = before.split_off(answered.map_or(0, |last| last + 1));
+    let output = of.output.iter().filter(|segment| segment.part != Part::Reasoning);
+    context["before"] = json!(before);
+    context["input"] = json!(input);
+    context["output"] = json!(output.map(part).collect::<Vec<_>>());
 }
 
 /// Turns from the size of every part.

@@ -17,42 +17,27 @@ pub struct Sent<'o>(pub(super) HashMap<ObservationId, &'o str>);
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Name<'t>(#[serde(borrow)] pub(super) Cow<'t, str>);
 
-/// A part of a message: role, kind (`text`, `call`, `result`, `reasoning`), bytes (-1 where it is no text), the
-/// id of the tool call, the tool's name.
+/// A part of a message: its kind (`system`, `user`, `text`, `reasoning`, `call`, `result`), bytes (-1 where it is
+/// no text), the tool.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Part<'t>(
     #[serde(borrow)] pub(super) Name<'t>,
-    #[serde(borrow)] pub(super) Name<'t>,
     pub(super) i64,
-    #[serde(borrow)] pub(super) Name<'t>,
     #[serde(borrow)] pub(super) Name<'t>,
 );
 
 impl Part<'_> {
-    pub(super) fn role(&self) -> &str {
-        &self.0.0
-    }
-
     pub(super) fn kind(&self) -> &str {
-        &self.1.0
+        &self.0.0
     }
 
     /// Bytes, where it is a text.
     pub(super) fn bytes(&self) -> Option<i64> {
-        (self.2 >= 0).then_some(self.2)
-    }
-
-    pub(super) fn call_id(&self) -> &str {
-        &self.3.0
+        (self.1 >= 0).then_some(self.1)
     }
 
     pub(super) fn tool(&self) -> &str {
-        &self.4.0
-    }
-
-    /// True for what the model wrote.
-    pub(super) fn is_output(&self) -> bool {
-        self.role() == "assistant" || self.kind() == "call"
+        &self.2.0
     }
 }
 
@@ -68,12 +53,22 @@ pub(super) struct ContextSizes<'t> {
     /// Definitions: name, bytes, hash.
     #[serde(borrow, default)]
     pub(super) tools: Vec<(Name<'t>, i64, Name<'t>)>,
-    /// Parts of the messages sent, the newest last.
+    /// What was sent before and with the model's last answer, summed by kind and tool.
+    #[serde(borrow, default)]
+    pub(super) before: Vec<Part<'t>>,
+    /// Parts of the messages that came after it, the newest last.
     #[serde(borrow, default)]
     pub(super) input: Vec<Part<'t>>,
     /// Parts of the answer.
     #[serde(borrow, default)]
     pub(super) output: Vec<Part<'t>>,
+}
+
+impl ContextSizes<'_> {
+    /// True where a record tells the messages that were sent.
+    pub(super) fn tells_messages(&self) -> bool {
+        !self.input.is_empty() || !self.before.is_empty()
+    }
 }
 
 #[derive(Deserialize)]
@@ -115,10 +110,11 @@ impl<'o> Sent<'o> {
         for other in stated {
             most.hint = most.hint.or(other.hint);
             most.system = most.system.or(other.system);
-            for (ours, theirs) in [(&mut most.input, other.input), (&mut most.output, other.output)] {
-                if ours.is_empty() {
-                    *ours = theirs;
-                }
+            if most.input.is_empty() && most.before.is_empty() {
+                (most.before, most.input) = (other.before, other.input);
+            }
+            if most.output.is_empty() {
+                most.output = other.output;
             }
             if most.tools.len() < other.tools.len() {
                 most.tools = other.tools;

@@ -34,6 +34,7 @@ pub(super) fn thread(around: &Around<'_>, group: &Group) -> Thread {
         learner: Learner::default(),
         told: Vec::new(),
         n_lists: 0,
+        last: Default::default(),
     };
     let mut turns = Vec::with_capacity(group.members.len());
     let mut before: Option<&Call> = None;
@@ -73,12 +74,15 @@ struct Walk<'w, 'f> {
     told: Tools<'f>,
     /// How many of the component's lists of tools began before the last call.
     n_lists: usize,
+    /// The messages that the call before told.
+    last: (Vec<Part<'f>>, Vec<Part<'f>>),
 }
 
 impl<'f> Walk<'_, 'f> {
     fn turn(&mut self, place: usize, call: &Call, before: Option<&Call>) -> Turn {
-        let context = self.around.sent.of(call).unwrap_or_default();
+        let mut context = self.around.sent.of(call).unwrap_or_default();
         let mut turn = counts(call);
+        let told = self.without_known(&mut context);
         let arrivals = self.arrivals(place, &context);
         if let (Some(before), [only]) = (before, arrivals.as_slice()) {
             let count = |count: Option<i64>| count.unwrap_or(0);
@@ -104,7 +108,19 @@ impl<'f> Walk<'_, 'f> {
             turn.base = self.redefined(call, context.tools);
         }
         turn.parts = self.parts(place, &turn, &context.output);
+        self.last = told;
         turn
+    }
+
+    /// Takes out the messages that the call before sent as well, because it failed or gave no answer that was
+    /// kept. Gives all that the record tells, for the next call.
+    fn without_known(&self, context: &mut ContextSizes<'f>) -> (Vec<Part<'f>>, Vec<Part<'f>>) {
+        let told = (context.before.clone(), context.input.clone());
+        let (before, input) = &self.last;
+        if *before == context.before && context.input.starts_with(input) {
+            context.input.drain(..input.len());
+        }
+        told
     }
 
     fn claim(&self, arrival: Arrival) -> Claim {
@@ -112,7 +128,11 @@ impl<'f> Walk<'_, 'f> {
         match cause {
             Cause::Call => JSON.claim(owner, cause, bytes, FRAMING_TOKENS),
             Cause::Text | Cause::Reasoning | Cause::System => PROSE.claim(owner, cause, bytes, 0),
-            Cause::User if !matches!(&*owner, Owner::Prompt { .. }) => PROSE.claim(owner, cause, bytes, FRAMING_TOKENS),
+            // A message may hold what is no text, and hosts add to it: it has no most.
+            Cause::User if !matches!(&*owner, Owner::Prompt { .. }) => Claim {
+                tokens_max: None,
+                ..PROSE.claim(owner, cause, bytes, FRAMING_TOKENS)
+            },
             _ => self.learner.ratio(&owner).claim(owner, cause, bytes, FRAMING_TOKENS),
         }
     }
@@ -122,38 +142,33 @@ impl<'f> Walk<'_, 'f> {
     /// What came into the context since the call before; for the first call its messages. As the messages of
     /// the record say, where it says them; else what its tools returned.
     fn arrivals(&self, place: usize, context: &ContextSizes<'_>) -> Vec<Arrival> {
-        let messages = if place == 0 {
-            &context.input[..]
-        } else {
-            newest(&context.input)
-        };
         let read: Vec<usize> = self.group.read(place).collect();
-        if messages.is_empty() {
+        let earlier = if place == 0 { context.before.as_slice() } else { &[] };
+        if earlier.is_empty() && context.input.is_empty() {
             return self.returned(&read, context);
         }
         let mut unmatched = read;
-        let mut arrivals: Vec<Arrival> = Vec::with_capacity(messages.len());
+        let mut arrivals: Vec<Arrival> = Vec::with_capacity(earlier.len() + context.input.len());
         let mut n_results = 0;
-        for part in messages {
-            let arrival = match part.kind() {
+        let common = &self.around.common;
+        for part in earlier.iter().chain(&context.input) {
+            let (owner, cause) = match part.kind() {
                 "result" => {
                     n_results += 1;
-                    self.result(part, &context.input, &mut unmatched, context)
+                    (self.result(part, &mut unmatched, context), Cause::Result)
                 }
-                "call" => self.arrival(self.around.defined(part.tool(), None), Cause::Call, with_name(part)),
-                "reasoning" => self.arrival(
-                    Arc::clone(&self.around.common.reasoning),
-                    Cause::Reasoning,
-                    part.bytes(),
-                ),
-                _ if part.role() == "assistant" => {
-                    self.arrival(Arc::clone(&self.around.common.answer), Cause::Text, part.bytes())
-                }
-                _ if part.role() == "system" => {
-                    self.arrival(Arc::clone(&self.around.common.system), Cause::System, part.bytes())
-                }
-                _ => self.arrival(Arc::clone(&self.around.common.conversation), Cause::User, part.bytes()),
+                "call" => (self.around.defined(part.tool(), None), Cause::Call),
+                "reasoning" => (Arc::clone(&common.reasoning), Cause::Reasoning),
+                "text" => (Arc::clone(&common.answer), Cause::Text),
+                "system" => (Arc::clone(&common.system), Cause::System),
+                _ => (Arc::clone(&common.conversation), Cause::User),
             };
+            let bytes = if cause == Cause::Call {
+                with_name(part)
+            } else {
+                part.bytes()
+            };
+            let arrival = Arrival { owner, cause, bytes };
             arrivals.push(arrival);
         }
         // A prompt and a resource that a host puts into a message are part of its text. Tools that ran without a
@@ -166,10 +181,6 @@ impl<'f> Walk<'_, 'f> {
             arrivals.push(arrival);
         }
         arrivals
-    }
-
-    fn arrival(&self, owner: Arc<Owner>, cause: Cause, bytes: Option<i64>) -> Arrival {
-        Arrival { owner, cause, bytes }
     }
 
     /// What tools, prompts and resources returned.
@@ -187,7 +198,8 @@ impl<'f> Walk<'_, 'f> {
                 Cause::Result
             };
             let owner = owner.unwrap_or_else(|| self.around.owner(*at));
-            self.arrival(owner, cause, call.sizes.response_bytes)
+            let bytes = call.sizes.response_bytes;
+            Arrival { owner, cause, bytes }
         });
         returned.collect()
     }
@@ -200,31 +212,20 @@ impl<'f> Walk<'_, 'f> {
         Some(self.around.defined(tool, Some(&*server.0).filter(is_told)))
     }
 
-    /// A result of the messages, with the tool call that gave it, else with the tool whose call it answers.
-    fn result(
-        &self,
-        part: &Part<'_>,
-        input: &[Part<'_>],
-        unmatched: &mut Vec<usize>,
-        context: &ContextSizes<'_>,
-    ) -> Arrival {
-        let answers = |call: &&Part<'_>| call.kind() == "call" && call.call_id() == part.call_id();
-        let called = || input.iter().rev().find(answers).filter(|_| !part.call_id().is_empty());
-        let name = Some(part.tool())
+    /// Whose a result of the messages is: the tool it names, as it ran; without a name the one that ran, in order.
+    fn result(&self, part: &Part<'_>, unmatched: &mut Vec<usize>, context: &ContextSizes<'_>) -> Arc<Owner> {
+        let named = Some(part.tool())
             .filter(|name| !name.is_empty())
-            .or_else(|| called().map(Part::tool));
-        let name = name.filter(|name| !name.is_empty());
-        let named = name.map(|name| self.around.defined(name, None));
-        let is_it = |at: &usize| {
+            .map(|name| self.around.defined(name, None));
+        let ran = unmatched.iter().position(|at| {
             self.around.calls[*at].kind == CallKind::Tool
                 && named.as_ref().is_none_or(|named| *named == self.around.owner(*at))
-        };
-        let owner = match (unmatched.iter().position(is_it), named) {
+        });
+        match (ran, named) {
             (Some(place), _) => self.around.owner(unmatched.remove(place)),
             (None, Some(named)) => named,
             (None, None) => self.hinted(context).unwrap_or_else(|| self.around.defined("", None)),
-        };
-        self.arrival(owner, Cause::Result, part.bytes())
+        }
     }
 
     // --- definitions and instructions
@@ -326,8 +327,8 @@ impl<'f> Walk<'_, 'f> {
         let weight = rest(turn.input, &turn.base);
         let common = &self.around.common;
         let is_told = |cause: Cause| turn.base.iter().any(|claim| claim.cause == cause);
-        if !context.input.is_empty() {
-            let is_much = weight > weight_of(&turn.base) / 3;
+        if context.tells_messages() {
+            let is_much = weight > weight_of(&turn.base);
             if !is_told(Cause::Definition) && is_much {
                 turn.base.insert(0, plain(&common.base, Cause::Undivided, weight));
             }
@@ -392,12 +393,6 @@ impl<'f> Walk<'_, 'f> {
         parts.push(text);
         parts
     }
-}
-
-/// The parts after the last one that the model wrote: what is new, for what it wrote was its output.
-fn newest<'p, 't>(input: &'p [Part<'t>]) -> &'p [Part<'t>] {
-    let after = input.iter().rposition(Part::is_output).map_or(0, |last| last + 1);
-    &input[after..]
 }
 
 /// Bytes of a call's arguments and name.

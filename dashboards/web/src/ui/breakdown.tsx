@@ -10,9 +10,11 @@ import { NothingInRange } from './spend';
 
 const ROWS_SHOWN = 12;
 const SPLIT_WORDS: Record<Split, string> = { team: 'Team', agent: 'Agent', server: 'MCP server', tool: 'Tool', model: 'Model' };
+/** What the server names what nobody is told to pay. */
+const UNALLOCATED = '__unallocated__';
 /** What a row without a name holds: said where the reader would otherwise think it is an error. */
 const NONE_WORDS: Record<Split, string> = {
-  team: 'no team named: set spanledger.team as a resource attribute',
+  team: 'no record and no rule names a team: set spanledger.team as a resource attribute, or write an allocation rule',
   agent: 'calls outside a named agent',
   server: 'the model calls themselves, with what no server\'s tools added to them, and the host\'s built-in tools',
   tool: 'the model calls themselves, with what no tool added to them: answers, instructions, messages',
@@ -64,7 +66,7 @@ function BreakdownTable(props: { split: Split }): JSX.Element | null {
   const { sort, ascending, allRows } = route.value;
   const rows = rank(report.rows, split, sort, ascending, allRows ? Infinity : ROWS_SHOWN, report.other);
   const total = decimalNumber(report.total.cost);
-  const hasNone = rows.some((row) => row.name === null && row.folded === undefined);
+  const none = rows.find((row) => row.folded === undefined && (row.name === null || row.name === UNALLOCATED));
   return (
     <>
       <div class="scroll" role="region" aria-label={`Table: cost by ${split}`} tabIndex={0}>
@@ -97,7 +99,7 @@ function BreakdownTable(props: { split: Split }): JSX.Element | null {
       <p class="foot">
         <span>
           {COST_WORDS[split] ? <>Cost: {COST_WORDS[split]}. </> : null}
-          {hasNone ? <><i>(none)</i>: {NONE_WORDS[split]}</> : null}
+          {none ? <><i>{none.name ?? '(none)'}</i>: {NONE_WORDS[split]}</> : null}
         </span>
         {allRows && report.rows.length > ROWS_SHOWN + 1 ? <StateLink change={{ allRows: false }}>Show the first {ROWS_SHOWN}</StateLink> : null}
       </p>

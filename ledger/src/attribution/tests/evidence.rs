@@ -11,8 +11,10 @@ use spanledger_ingest::dialects::Registry;
 use spanledger_model::{CallKind, Observation, Source};
 
 use super::super::threads::{Sent, Thread, threads};
-use super::super::{Cause, Claim, Context, Method, Owner, Segment, Turn};
+use super::super::{Cause, Claim, Context, Method, Owner, Policy, Segment, Turn, divide_charges};
+use crate::charge::{Charge, charge};
 use crate::fold::{Folded, fold};
+use crate::prices::PriceBook;
 
 fn observations(capture: &str) -> Vec<Observation> {
     let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures");
@@ -124,6 +126,41 @@ fn what_a_server_asks_a_model_for_is_its_tools() {
             (vec![5_000], Some(tool(weather, "summarise"))),
         ]
     );
+}
+
+#[test]
+fn all_that_a_call_costs_is_of_the_tool_that_asked_for_it() {
+    let observations = observations("synthetic/mcp-sampling");
+    let folded = fold(&observations);
+    let book = PriceBook::embedded().unwrap();
+    let whole: Vec<Charge> = folded.calls.iter().map(|call| charge(call, &book, 0)).collect();
+    let mut divided = whole.clone();
+    divide_charges(&folded, &observations, &mut divided, Policy::Prefix);
+    let cost = |charge: &Charge| {
+        charge
+            .lines
+            .iter()
+            .filter_map(|line| line.effective_cost)
+            .map(|cost| cost.0)
+            .sum::<i128>()
+    };
+    let mut n_asked = 0;
+    for (at, call) in folded.calls.iter().enumerate() {
+        assert_eq!(cost(&divided[at]), cost(&whole[at]));
+        let asker = match call.usage.input {
+            Some(5_000) => "summarise",
+            Some(3_000) if call.usage.output == Some(200) => "plan_trip",
+            _ => continue,
+        };
+        n_asked += 1;
+        // Input, output and, where it reasoned, reasoning.
+        assert!(divided[at].lines.len() >= 2);
+        for line in &divided[at].lines {
+            let says = (line.server.as_deref(), line.tool.as_deref(), line.cause, line.touch);
+            assert_eq!(says, (Some("weather"), Some(asker), "sampling", None));
+        }
+    }
+    assert_eq!(n_asked, 2);
 }
 
 #[test]

@@ -69,6 +69,22 @@ impl Coverage {
         is_new
     }
 
+    /// Forgets the session that an observation tells usage of: counters of it are in its component, which tells
+    /// it again when it is folded.
+    pub fn forget_session(&mut self, observation: &Observation) {
+        let Some(session) = observation.dimensions.session_id.as_deref() else {
+            return;
+        };
+        if !tells_usage(observation) {
+            return;
+        }
+        for model in told_models(observation) {
+            if let Some(told) = self.0.get_mut(&key_of(observation, &model)) {
+                told.sessions.remove(&hash_parts(&[session.as_bytes()]));
+            }
+        }
+    }
+
     /// Forgets what was told before a time, nanoseconds since the Unix epoch.
     pub fn forget_before(&mut self, time_ns: i64) {
         let first = minute_of(time_ns);

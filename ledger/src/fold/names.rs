@@ -148,28 +148,34 @@ struct Known {
 
 impl Directory {
     /// Learns the names an observation states. Returns the keys of the spellings that can be resolved now and
-    /// could not before.
-    pub fn learn(&mut self, observation: &Observation) -> Vec<[u8; 16]> {
+    /// could not before, each with the day of the records it helps.
+    pub fn learn(&mut self, observation: &Observation) -> Vec<([u8; 16], i64)> {
         let Some((server, tool)) = stated_names(observation) else {
             return Vec::new();
         };
         let tool = without_server(tool, server, true).unwrap_or(tool);
         let tenant = observation.tenant.as_str();
         let day = observation.start_ns.div_euclid(DAY_NS);
+        let pair = (server.to_owned(), tool.to_owned());
         let spellings = [squashed(&format!("{server}{tool}")), hash_of(tool), bare(tool)];
         let mut learnt = Vec::new();
         for spelling in spellings {
-            let known = self
-                .known
-                .entry(day_key(tenant, &spelling, day))
-                .or_insert_with(|| Known {
-                    day,
-                    pairs: BTreeSet::new(),
-                });
-            let pair = (server.to_owned(), tool.to_owned());
-            if known.pairs.insert(pair) {
-                learnt.push(spelling_key(tenant, &spelling));
+            let key = day_key(tenant, &spelling, day);
+            let is_known_on = |day: i64| {
+                let known = self.known.get(&day_key(tenant, &spelling, day));
+                known.is_some_and(|known| known.pairs.contains(&pair))
+            };
+            if is_known_on(day) {
+                continue;
             }
+            // A record of a day sees the names of the day before and after, too.
+            let helped = (day - 1..=day + 1).filter(|of| !(of - 1..=of + 1).any(is_known_on));
+            learnt.extend(helped.map(|of| (spelling_key(tenant, &spelling), of)));
+            let known = self.known.entry(key).or_insert_with(|| Known {
+                day,
+                pairs: BTreeSet::new(),
+            });
+            known.pairs.insert(pair.clone());
         }
         learnt
     }

@@ -15,7 +15,7 @@ use crate::fold::model_calls::{gateway_counts, is_gateway_record};
 use crate::fold::names::{names_agree, tail_keys};
 
 /// A call that takes longer is not looked for, nanoseconds: it would be compared with all others.
-const CALL_NS_MAX: i64 = 3_600_000_000_000;
+pub const CALL_NS_MAX: i64 = 3_600_000_000_000;
 /// Candidates that a record is compared with, the latest first.
 const CANDIDATES_MAX: usize = 1_024;
 
@@ -73,8 +73,9 @@ pub fn sides_of(observation: &Observation) -> Vec<Side> {
     sides
 }
 
-/// Keys under which a record is found.
-fn keys_of(observation: &Observation, side: Side) -> Vec<[u8; 16]> {
+/// Keys under which a record is found by the other side.
+#[must_use]
+pub fn link_keys(observation: &Observation, side: Side) -> Vec<[u8; 16]> {
     let tenant = observation.tenant.as_str().as_bytes();
     match side {
         Side::Caller | Side::Server => tail_keys(observation.kind, name_of(observation), side == Side::Server)
@@ -91,13 +92,8 @@ fn keys_of(observation: &Observation, side: Side) -> Vec<[u8; 16]> {
 impl Links {
     /// Notes a record, so that others find it.
     pub fn insert(&mut self, observation: &Observation, side: Side) {
-        let times = match side {
-            Side::Caller => &mut self.callers,
-            Side::Server => &mut self.servers,
-            Side::Client => &mut self.clients,
-            Side::Gateway => &mut self.gateways,
-        };
-        for key in keys_of(observation, side) {
+        let times = self.times_of(side);
+        for key in link_keys(observation, side) {
             let end = End {
                 end_ns: observation.end_ns(),
                 name: name_of(observation).unwrap_or_default().into(),
@@ -126,7 +122,7 @@ impl Links {
         let to = own.1.saturating_add(CLOCK_SLACK_NS).max(from);
         let name = name_of(observation);
         let range = (from, ObservationId([0; 16]))..=(to, ObservationId([u8::MAX; 16]));
-        keys_of(observation, side)
+        link_keys(observation, side)
             .iter()
             .filter_map(|key| others.get(key))
             .flat_map(|others| others.range(range.clone()).rev().take(CANDIDATES_MAX))
@@ -139,18 +135,27 @@ impl Links {
             .collect()
     }
 
-    /// Forgets the records that are not known any more.
-    pub fn retain(&mut self, is_known: impl Fn(&ObservationId) -> bool) {
-        for times in [
-            &mut self.callers,
-            &mut self.servers,
-            &mut self.clients,
-            &mut self.gateways,
-        ] {
-            times.retain(|_, records| {
-                records.retain(|(_, observation_id), _| is_known(observation_id));
-                !records.is_empty()
-            });
+    /// Forgets a record; true where it could be found under this side.
+    pub fn remove(&mut self, observation: &Observation, side: Side) -> bool {
+        let times = self.times_of(side);
+        let place = (observation.start_ns, observation.observation_id);
+        let mut was_there = false;
+        for key in link_keys(observation, side) {
+            let Some(records) = times.get_mut(&key) else { continue };
+            was_there |= records.remove(&place).is_some();
+            if records.is_empty() {
+                times.remove(&key);
+            }
+        }
+        was_there
+    }
+
+    fn times_of(&mut self, side: Side) -> &mut Times {
+        match side {
+            Side::Caller => &mut self.callers,
+            Side::Server => &mut self.servers,
+            Side::Client => &mut self.clients,
+            Side::Gateway => &mut self.gateways,
         }
     }
 }

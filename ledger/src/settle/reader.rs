@@ -1,193 +1,501 @@
-//! Reading the lake for settlement: new observation files, and whole days of what stands there.
+//! Reading the lake for settlement: what is new, and what new records belong to.
 //!
-//! Work is found by file, loaded by day: an observation is folded with everything of its day and of the days
-//! beside it, which is wider than any operation lasts.
+//! Files are read a batch at a time. [`Load`] brings back whole components: it looks at the key columns of the
+//! files of the hours that are asked for, follows what the rows it finds belong to in turn until nothing is left,
+//! and only then reads those rows, their calls and their lines in force. One look answers any number of asks, so a
+//! pass costs a few scans of some hours, whatever came late in it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
+use arrow::array::RecordBatch;
+use spanledger_lake::tables::codec::Decoder;
 use spanledger_lake::tables::{Table, calls, ledger_lines, observations};
 use spanledger_lake::{DataFile, Lake};
-use spanledger_model::{CallId, TenantId};
+use spanledger_model::{CallId, Observation, ObservationId, TenantId, TraceId};
 
-use super::components::{ComponentId, Components, Dirty};
+use super::components::{Arrival, Ask, ComponentId, Components, Dirty};
+use super::keys::{self, KEY_COLUMNS, Key, Token, session_key, trace_key};
+use super::memory::hour_of;
 use crate::error::{Error, ErrorKind, Result};
-
-/// A tenant's day: the unit of loading.
-pub type TenantDay = (String, i32);
 
 /// How much older than the last settled file a file may be and still be looked at again after a restart,
 /// nanoseconds: names are given when a file is written, a little before it is committed, by a clock that
 /// may be set back.
 pub const MARK_SLACK_NS: i64 = 600_000_000_000;
+/// Microseconds of an hour.
+const HOUR_US: i64 = 3_600_000_000;
+/// Merges of merges that are followed to the files that were read.
+const MERGES_MAX: usize = 64;
 
-/// Reads the lake into components.
+/// Which files were read.
 #[derive(Debug, Default)]
 pub struct Reader {
-    loaded: HashSet<TenantDay>,
-    /// Files whose observations are in memory, and the day of each.
-    read: HashMap<String, i32>,
-    /// Files that were read at some time: they are not new, even if their day was forgotten.
-    seen: HashSet<String>,
+    known: HashSet<String>,
+}
+
+/// The observation files of one pass, by time, and how many rows of each were read before.
+#[derive(Debug)]
+pub struct Files {
+    files: Vec<DataFile>,
+    n_read: HashMap<String, usize>,
+}
+
+impl Files {
+    /// Notes how many rows of a file were read.
+    pub fn set_read(&mut self, path: &str, n_rows: usize) {
+        self.n_read.insert(path.to_owned(), n_rows);
+    }
+
+    /// Notes that every file was read to its end.
+    pub fn set_all_read(&mut self) {
+        self.n_read = self.files.iter().map(|file| (file.path.clone(), usize::MAX)).collect();
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &DataFile> {
+        self.files.iter()
+    }
 }
 
 impl Reader {
-    /// Forgets everything, so that it is loaded again.
+    /// Forgets everything, so that it is read again.
     pub fn reset(&mut self) {
-        self.loaded.clear();
-        self.read.clear();
-        self.seen.clear();
+        self.known.clear();
     }
 
-    /// Forgets the days before a day, so that they are loaded again when something late arrives for them.
-    pub fn forget_before(&mut self, day: i32) {
-        self.loaded.retain(|(_, loaded)| *loaded >= day);
-        self.read.retain(|_, read| *read >= day);
-    }
-
-    /// Reads the observation files that were not read yet and are newer than `since`, with the days they
-    /// belong to. Returns the newest mark read.
+    /// The files there are, and which of them are new: neither read before, nor merged from such, and not older than
+    /// `since`.
     ///
     /// # Errors
     /// Those of reading the lake.
-    pub async fn read_new(
-        &mut self,
-        lake: &Lake,
-        components: &mut Components,
-        since: i64,
-        dirty: Dirty,
-    ) -> Result<Option<i64>> {
+    pub fn look(&self, lake: &Lake, since: i64) -> Result<(Files, Vec<DataFile>)> {
         let snapshot = lake.snapshot(Table::Observations).map_err(from_lake)?;
-        let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
-        self.read.retain(|path, _| live.contains(path.as_str()));
-        self.seen.retain(|path| live.contains(path.as_str()));
-        let is_new = |file: &&DataFile| {
-            !self.read.contains_key(&file.path) && mark_of(&file.path).is_none_or(|mark| mark > since)
-        };
-        let new: Vec<DataFile> = snapshot.files.iter().filter(is_new).cloned().collect();
-        let newest = new.iter().filter_map(|file| mark_of(&file.path)).max();
-        let mut days: BTreeSet<TenantDay> = BTreeSet::new();
-        for file in &new {
-            for day in file.day - 1..=file.day + 1 {
-                days.insert((file.tenant.clone(), day));
-            }
-        }
-        days.retain(|day| !self.loaded.contains(day));
-        // What was settled before is loaded first, without a mark; then what is new is marked.
-        let new_paths: HashSet<&str> = new.iter().map(|file| file.path.as_str()).collect();
-        for file in snapshot.files.iter() {
-            let is_of_a_day = days.contains(&(file.tenant.clone(), file.day));
-            if is_of_a_day && !new_paths.contains(file.path.as_str()) && !self.read.contains_key(&file.path) {
-                self.add_observations(lake, components, file, None).await?;
-            }
-        }
-        for file in &new {
-            self.add_observations(lake, components, file, Some(dirty)).await?;
-        }
-        load_settled(lake, components, &days).await?;
-        self.loaded.extend(days);
-        Ok(newest)
+        let mut files: Vec<DataFile> = snapshot.files.iter().cloned().collect();
+        files.sort_by(|a, b| (a.min_time_us, &a.path).cmp(&(b.min_time_us, &b.path)));
+        let is_old =
+            |file: &&DataFile| mark_of(&file.path).is_some_and(|mark| mark <= since) || self.is_known(lake, &file.path);
+        let (old, new): (Vec<&DataFile>, Vec<&DataFile>) = files.iter().partition(is_old);
+        let n_read = old.iter().map(|file| (file.path.clone(), usize::MAX)).collect();
+        let new = new.into_iter().cloned().collect();
+        Ok((Files { files, n_read }, new))
     }
 
-    async fn add_observations(
-        &mut self,
-        lake: &Lake,
-        components: &mut Components,
-        file: &DataFile,
-        dirty: Option<Dirty>,
-    ) -> Result<()> {
-        for batch in lake
-            .read_file(Table::Observations, file, None)
-            .await
-            .map_err(from_lake)?
-        {
-            for observation in observations::from_batch(&batch) {
-                components.add(observation, dirty);
+    /// Notes that every file of a pass was read.
+    pub fn finish(&mut self, files: Files) {
+        self.known = files.files.into_iter().map(|file| file.path).collect();
+    }
+
+    fn is_known(&self, lake: &Lake, path: &str) -> bool {
+        let mut open = vec![path.to_owned()];
+        for _ in 0..MERGES_MAX {
+            let Some(path) = open.pop() else { return true };
+            if self.known.contains(&path) {
+                continue;
+            }
+            match lake.merged_from(Table::Observations, &path) {
+                Some(inputs) => open.extend(inputs),
+                None => return false,
             }
         }
-        self.read.insert(file.path.clone(), file.day);
-        self.seen.insert(file.path.clone());
+        open.is_empty()
+    }
+}
+
+/// Reads an observation file's rows from one on, in order, with all columns or those that keys are made of.
+#[derive(Debug)]
+pub struct Rows {
+    rows: spanledger_lake::FileRows,
+    next: usize,
+}
+
+impl Rows {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Those of reading the lake.
+    pub async fn open(lake: &Lake, file: &DataFile, columns: Option<&[&str]>) -> Result<Self> {
+        let rows = lake.open_file(Table::Observations, file, columns, None).await;
+        Ok(Self {
+            rows: rows.map_err(from_lake)?,
+            next: 0,
+        })
+    }
+
+    /// The next batch's observations, each with its row in the file; nothing at the end.
+    ///
+    /// # Errors
+    /// Those of reading the lake.
+    pub async fn next(&mut self) -> Result<Option<Vec<(usize, Observation)>>> {
+        let Some(batch) = self.rows.next().await.map_err(from_lake)? else {
+            return Ok(None);
+        };
+        let first = self.next;
+        self.next += batch.num_rows();
+        // A row that cannot be read is left out by the decoder: the ids tell which.
+        let ids = Decoder::new(&batch).id("observation_id");
+        let mut row = 0;
+        let mut found = Vec::with_capacity(batch.num_rows());
+        for observation in observations::from_batch(&batch) {
+            while row < batch.num_rows() && ids.get(row) != Some(observation.observation_id.as_bytes()) {
+                row += 1;
+            }
+            found.push((first + row, observation));
+            row += 1;
+        }
+        Ok(Some(found))
+    }
+}
+
+/// What a [`Load`] may do, and what it has to know.
+#[derive(Debug)]
+pub struct Loading<'l> {
+    /// The lake.
+    pub lake: &'l Lake,
+    /// The files to look in.
+    pub files: &'l Files,
+    /// With what the components that are loaded are to be settled.
+    pub dirty: Dirty,
+    /// Rows beyond which nothing is loaded.
+    pub n_rows_max: usize,
+}
+
+/// A load: what was found, until what stands in the lake for it is attached.
+#[derive(Debug, Default)]
+pub struct Load {
+    search: Search,
+    loaded: Loaded,
+}
+
+impl Load {
+    /// Adds everything that holds a token asked for, and whatever belongs to that. `fresh` are new records that were
+    /// added and not yet looked for. Returns the rows by file; nothing, and nothing is added, where they are too many.
+    ///
+    /// # Errors
+    /// Those of reading the lake.
+    pub async fn find(
+        &mut self,
+        loading: &Loading<'_>,
+        components: &mut Components,
+        asks: Vec<Ask>,
+        fresh: &mut HashSet<ObservationId>,
+    ) -> Result<Option<BTreeMap<String, Vec<usize>>>> {
+        self.search.want(asks);
+        if !self.search.run(loading, components, fresh).await? {
+            return Ok(None);
+        }
+        components.answered(&self.search.tokens);
+        let mut found = std::mem::take(&mut self.search.rows);
+        found.values_mut().for_each(|rows| rows.sort_unstable());
+        for file in loading.files.iter() {
+            let Some(rows) = found.get(&file.path) else { continue };
+            let mut batches = Batches::open(loading.lake, Table::Observations, file, rows).await?;
+            while let Some(batch) = batches.next().await? {
+                for observation in observations::from_batch(&batch) {
+                    self.loaded.note(&observation);
+                    components.add(observation, Some(loading.dirty), Arrival::Again);
+                }
+            }
+        }
+        fresh.retain(|id| !self.search.ids.contains(id));
+        Ok(Some(found))
+    }
+
+    /// Attaches the calls and the lines in force of what was found.
+    ///
+    /// # Errors
+    /// Those of reading the lake.
+    pub async fn attach(self, lake: &Lake, components: &mut Components) -> Result<()> {
+        self.loaded.attach(lake, components, &self.search.ids).await
+    }
+}
+
+/// What is looked for, and what was found.
+#[derive(Debug, Default)]
+struct Search {
+    n_wants: usize,
+    n_searched: usize,
+    /// For each hour that something is wanted of, the number of the last such want.
+    hours: HashMap<(TenantId, i64), usize>,
+    tokens: HashSet<Token>,
+    ids: HashSet<ObservationId>,
+    rows: BTreeMap<String, Vec<usize>>,
+}
+
+impl Search {
+    fn want(&mut self, asks: Vec<Ask>) {
+        for ask in asks {
+            if !self.tokens.insert(ask.token) {
+                continue;
+            }
+            self.n_wants += 1;
+            for hour in ask.hours {
+                self.hours.insert((ask.tenant.clone(), hour), self.n_wants);
+            }
+        }
+    }
+
+    /// Looks until nothing that was found belongs to anything that was not looked for. False where it is too much.
+    async fn run(
+        &mut self,
+        loading: &Loading<'_>,
+        components: &Components,
+        fresh: &HashSet<ObservationId>,
+    ) -> Result<bool> {
+        // How many wants each file was looked through for.
+        let mut n_done: HashMap<&str, usize> = HashMap::new();
+        let n_before = self.n_searched;
+        let pending = components.pending();
+        loop {
+            let mut is_done = true;
+            for file in loading.files.iter() {
+                let n_read = loading.files.n_read.get(&file.path).copied().unwrap_or(0);
+                let done = n_done.get(file.path.as_str()).copied().unwrap_or(n_before);
+                let is_wanted = |((tenant, hour), number): (&(TenantId, i64), &usize)| {
+                    *number > done && has_hour(file, tenant.as_str(), *hour)
+                };
+                if n_read == 0 || !self.hours.iter().any(is_wanted) {
+                    continue;
+                }
+                is_done = false;
+                n_done.insert(&file.path, self.n_wants);
+                let mut rows = Rows::open(loading.lake, file, Some(&KEY_COLUMNS)).await?;
+                while let Some(batch) = rows.next().await? {
+                    for (row, observation) in batch.into_iter().take_while(|(row, _)| *row < n_read) {
+                        self.see(&file.path, row, &observation, (components, &pending), fresh);
+                    }
+                    if self.ids.len() > loading.n_rows_max {
+                        return Ok(false);
+                    }
+                }
+            }
+            if is_done {
+                self.n_searched = self.n_wants;
+                return Ok(true);
+            }
+        }
+    }
+
+    fn see(
+        &mut self,
+        path: &str,
+        row: usize,
+        observation: &Observation,
+        (components, pending): (&Components, &HashSet<Token>),
+        fresh: &HashSet<ObservationId>,
+    ) {
+        let id = observation.observation_id;
+        let is_fresh = fresh.contains(&id);
+        if components.knows(id) && !is_fresh || self.ids.contains(&id) {
+            return;
+        }
+        let held = keys::held_tokens(observation, |_| true);
+        if !held.iter().any(|held| self.tokens.contains(&held.token())) {
+            return;
+        }
+        self.ids.insert(id);
+        self.rows.entry(path.to_owned()).or_default().push(row);
+        self.want(components.asks_beyond(observation, |key| !is_fresh && !pending.contains(&keys::token_of(key))));
+    }
+}
+
+/// What was loaded, as far as it tells which calls and lines belong to it.
+#[derive(Debug, Default)]
+struct Loaded {
+    hours: BTreeSet<(String, i64)>,
+    /// Keys of conversations and traces.
+    keys: HashSet<Key>,
+    starts: Vec<(ObservationId, i64)>,
+}
+
+impl Loaded {
+    fn note(&mut self, observation: &Observation) {
+        let tenant = observation.tenant.as_str();
+        let hour = hour_of(observation.start_ns);
+        self.starts.push((observation.observation_id, hour));
+        if !self.hours.contains(&(tenant.to_owned(), hour)) {
+            self.hours.insert((tenant.to_owned(), hour));
+        }
+        let session = observation.dimensions.session_id.as_deref();
+        let keys = [
+            session.map(|session| session_key(tenant.as_bytes(), session)),
+            observation
+                .trace_id
+                .map(|trace_id| trace_key(tenant.as_bytes(), trace_id.as_bytes())),
+        ];
+        self.keys.extend(keys.into_iter().flatten());
+    }
+
+    fn files_of(&self, lake: &Lake, table: Table) -> Result<Vec<DataFile>> {
+        let snapshot = lake.snapshot(table).map_err(from_lake)?;
+        let has_any = |file: &&DataFile| self.hours.iter().any(|(tenant, hour)| has_hour(file, tenant, *hour));
+        Ok(snapshot.files.iter().filter(has_any).cloned().collect())
+    }
+
+    /// Attaches what stands in the lake for the observations that were loaded: calls by their observations, lines by
+    /// their call, else by their conversation or trace.
+    async fn attach(self, lake: &Lake, components: &mut Components, ids: &HashSet<ObservationId>) -> Result<()> {
+        let mut standing: HashSet<CallId> = HashSet::new();
+        let mut homes: HashMap<CallId, ComponentId> = HashMap::new();
+        for file in self.files_of(lake, Table::Calls)? {
+            let mut rows = Vec::new();
+            let columns = ["call_id", "observation_ids"];
+            let mut batches = Batches::columns(lake, Table::Calls, &file, &columns).await?;
+            while let Some(batch) = batches.next().await? {
+                let members = calls::observation_ids(&batch);
+                let call_id = Decoder::new(&batch).id("call_id");
+                for row in 0..batch.num_rows() {
+                    standing.extend(call_id.get(row).and_then(CallId::from_slice));
+                    if members(row).iter().any(|id| ids.contains(id)) {
+                        rows.push(batches.first + row);
+                    }
+                }
+            }
+            let mut batches = Batches::open(lake, Table::Calls, &file, &rows).await?;
+            while let Some(batch) = batches.next().await? {
+                for call in calls::from_batch(&batch) {
+                    homes.extend(components.attach_call(&call).map(|home| (call.call_id, home)));
+                }
+            }
+        }
+        let hours_here: HashSet<(ComponentId, i64)> = self
+            .starts
+            .iter()
+            .filter_map(|(id, hour)| Some((components.home_of(*id)?, *hour)))
+            .collect();
+        let mut n_orphans = 0_u64;
+        for file in self.files_of(lake, Table::Ledger)? {
+            let rows = self.rows_of_lines(lake, &file, &standing, &homes).await?;
+            let mut batches = Batches::open(lake, Table::Ledger, &file, &rows).await?;
+            while let Some(batch) = batches.next().await? {
+                for line in ledger_lines::from_batch(&batch) {
+                    if let Some(home) = line.call_id.and_then(|call_id| homes.get(&call_id)) {
+                        components.attach_line(line, *home);
+                        continue;
+                    }
+                    // After the records of an hour have expired, what they were charged stays as it is.
+                    let home = components.home_of_line(&line);
+                    let is_here = |home: &ComponentId| hours_here.contains(&(*home, hour_of(line.time_ns)));
+                    if let Some(home) = home.filter(is_here) {
+                        n_orphans += u64::from(line.call_id.is_some());
+                        components.attach_line(line, home);
+                    }
+                }
+            }
+        }
+        if n_orphans > 0 {
+            // Replaced calls, or a crash between the two commits of a settlement: the call was not written yet.
+            tracing::debug!(n_lines = n_orphans, "lines without a call were attached");
+        }
         Ok(())
     }
-}
 
-/// Loads the calls and the charges in force of some days.
-async fn load_settled(lake: &Lake, components: &mut Components, days: &BTreeSet<TenantDay>) -> Result<()> {
-    if days.is_empty() {
-        return Ok(());
-    }
-    let mut homes: HashMap<CallId, Option<ComponentId>> = HashMap::new();
-    for file in files_of(lake, Table::Calls, days)? {
-        for batch in lake.read_file(Table::Calls, &file, None).await.map_err(from_lake)? {
-            for call in calls::from_batch(&batch) {
-                let home = components.attach_call(&call);
-                if home.is_none() {
-                    tracing::warn!(file = %file.path, "a settled call has no observations, and is left as it is");
+    async fn rows_of_lines(
+        &self,
+        lake: &Lake,
+        file: &DataFile,
+        standing: &HashSet<CallId>,
+        homes: &HashMap<CallId, ComponentId>,
+    ) -> Result<Vec<usize>> {
+        let mut rows = Vec::new();
+        let columns = ["tenant", "call_id", "trace_id", "session_id"];
+        let mut batches = Batches::columns(lake, Table::Ledger, file, &columns).await?;
+        while let Some(batch) = batches.next().await? {
+            let columns = Decoder::new(&batch);
+            let (tenant, session) = (columns.text("tenant"), columns.text("session_id"));
+            let (call_id, trace_id) = (columns.id("call_id"), columns.id("trace_id"));
+            let by_key = |row: usize| {
+                let tenant = tenant.get(row)?.as_bytes();
+                let key = match session.get(row) {
+                    Some(session) => session_key(tenant, session),
+                    None => trace_key(tenant, TraceId::from_slice(trace_id.get(row)?)?.as_bytes()),
+                };
+                self.keys.contains(&key).then_some(())
+            };
+            for row in 0..batch.num_rows() {
+                let is_ours = match call_id.get(row).and_then(CallId::from_slice) {
+                    Some(call_id) if homes.contains_key(&call_id) => true,
+                    // The call's observations are gone, or it is another component's.
+                    Some(call_id) if standing.contains(&call_id) => false,
+                    _ => by_key(row).is_some(),
+                };
+                if is_ours {
+                    rows.push(batches.first + row);
                 }
-                homes.insert(call.call_id, home);
             }
         }
+        Ok(rows)
     }
-    let mut n_orphans = 0_u64;
-    for file in files_of(lake, Table::Ledger, days)? {
-        for batch in lake.read_file(Table::Ledger, &file, None).await.map_err(from_lake)? {
-            for line in ledger_lines::from_batch(&batch) {
-                match line.call_id.map(|call_id| homes.get(&call_id).copied()) {
-                    // The call's observations are gone: it stays, and so do its lines.
-                    Some(Some(None)) => {}
-                    Some(Some(home)) => drop(components.attach_line(line, home)),
-                    // A crash between the two commits of a settlement: the call was not written yet.
-                    Some(None) => n_orphans += u64::from(components.attach_line(line, None)),
-                    None => drop(components.attach_line(line, None)),
-                }
-            }
-        }
-    }
-    if n_orphans > 0 {
-        tracing::info!(n_lines = n_orphans, "charges without a call are being completed");
-    }
-    Ok(())
 }
 
-fn files_of(lake: &Lake, table: Table, days: &BTreeSet<TenantDay>) -> Result<Vec<DataFile>> {
-    let snapshot = lake.snapshot(table).map_err(from_lake)?;
-    Ok(snapshot
-        .files
-        .iter()
-        .filter(|file| days.contains(&(file.tenant.clone(), file.day)))
-        .cloned()
-        .collect())
+/// Batches of a file, with the row that each begins at where all rows are read.
+struct Batches {
+    rows: Option<spanledger_lake::FileRows>,
+    first: usize,
+    next: usize,
 }
 
-/// The files of a tenant's day in `calls` that hold any of these calls.
-///
-/// # Errors
-/// Those of reading the lake.
-pub async fn files_with_calls(
-    lake: &Lake,
-    tenant: &TenantId,
-    day: i32,
-    call_ids: &HashSet<CallId>,
-) -> Result<Vec<DataFile>> {
-    let days = BTreeSet::from([(tenant.as_str().to_owned(), day)]);
-    let mut found = Vec::new();
-    for file in files_of(lake, Table::Calls, &days)? {
-        let batches = lake
-            .read_file(Table::Calls, &file, Some(&["call_id"]))
+impl Batches {
+    /// Some rows, in order, with all columns.
+    async fn open(lake: &Lake, table: Table, file: &DataFile, rows: &[usize]) -> Result<Self> {
+        let rows = match rows {
+            [] => None,
+            rows => Some(
+                lake.open_file(table, file, None, Some(ranges(rows)))
+                    .await
+                    .map_err(from_lake)?,
+            ),
+        };
+        Ok(Self {
+            rows,
+            first: 0,
+            next: 0,
+        })
+    }
+
+    /// All rows with some columns.
+    async fn columns(lake: &Lake, table: Table, file: &DataFile, columns: &[&str]) -> Result<Self> {
+        let rows = lake
+            .open_file(table, file, Some(columns), None)
             .await
             .map_err(from_lake)?;
-        let holds = batches.iter().any(|batch| {
-            let ids = spanledger_lake::tables::codec::Decoder::new(batch).id("call_id");
-            (0..batch.num_rows()).any(|row| {
-                ids.get(row)
-                    .and_then(CallId::from_slice)
-                    .is_some_and(|id| call_ids.contains(&id))
-            })
-        });
-        if holds {
-            found.push(file);
+        Ok(Self {
+            rows: Some(rows),
+            first: 0,
+            next: 0,
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(rows) = self.rows.as_mut() else {
+            return Ok(None);
+        };
+        let batch = rows.next().await.map_err(from_lake)?;
+        self.first = self.next;
+        self.next += batch.as_ref().map_or(0, RecordBatch::num_rows);
+        Ok(batch)
+    }
+}
+
+/// Rows in order as ranges.
+fn ranges(rows: &[usize]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        match ranges.last_mut() {
+            Some(last) if last.end == *row => last.end += 1,
+            _ => ranges.push(*row..row + 1),
         }
     }
-    Ok(found)
+    ranges
+}
+
+/// True where a file may hold rows of a tenant that started in an hour.
+fn has_hour(file: &DataFile, tenant: &str, hour: i64) -> bool {
+    let from = hour.saturating_mul(HOUR_US);
+    let to = from.saturating_add(HOUR_US);
+    (file.tenant.is_empty() || file.tenant == tenant)
+        && file.min_time_us.is_none_or(|min| min < to)
+        && file.max_time_us.is_none_or(|max| max >= from)
 }
 
 /// The time in a data file's name: `part-<nanoseconds as 16 hex digits>-…`.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fold::fold_in;
-use crate::settle::components::{Components, Dirty, Position};
+use crate::settle::components::{Arrival, Components, Dirty, Position};
 
 #[test]
 fn a_ring_of_hostile_parents_ends() {
@@ -242,9 +242,9 @@ proptest! {
             .collect();
         for batch in shuffled(&records, seed).chunks(batch) {
             for record in batch {
-                components.add(record.clone(), Some(dirty));
+                components.add(record.clone(), Some(dirty), Arrival::New);
             }
-            components.link_waiting(|_| true);
+            drop(components.link_waiting(|_| true));
         }
         let mut calls: Vec<Call> = Vec::new();
         for id in components.due(|_| true) {

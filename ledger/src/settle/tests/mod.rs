@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod allocated;
 mod beyond_a_component;
+mod prefixes;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +53,7 @@ fn settler(lake: &Lake) -> Settler {
     )
 }
 
-/// Forgets every settled day but today and yesterday.
+/// Evicts everything that is settled.
 fn forgetful_settler(lake: &Lake) -> Settler {
     spawn(
         lake,

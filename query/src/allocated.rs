@@ -114,10 +114,8 @@ impl AllocatedCosts {
 /// Usage by month and value, and by what the shared costs ask of it.
 fn usage_sql(rules: &RuleSet, dimension: &str, periods: Option<&BTreeSet<String>>) -> String {
     let asked = |field: &&&str| {
-        let conditions = rules.shared().iter().flat_map(|cost| &cost.matches);
-        conditions
-            .into_iter()
-            .any(|condition| condition.field.name() == **field)
+        let mut conditions = rules.shared().iter().flat_map(|cost| &cost.matches);
+        conditions.any(|condition| condition.field.name() == **field)
     };
     let fields: Vec<&str> = USAGE_FIELDS.iter().filter(asked).copied().collect();
     let on_calls = |name: &str| match name {

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use spanledger_access::Principal;
 use spanledger_ledger::fold::{Context, Explained, HopTiming, Member, explain_in};
-use spanledger_ledger::settle::components::Components;
+use spanledger_ledger::settle::components::{Arrival, Components};
 use spanledger_model::{Call, CallId, Hop, Observation, ObservationId, Source};
 
 use crate::engine::{Engine, QueryOptions, Session};
@@ -351,7 +351,7 @@ fn components(observations: Vec<Observation>, seeds: &BTreeSet<&String>) -> Vec<
     let n_slots = observations.len();
     let mut components = Components::default();
     for observation in observations {
-        components.add(observation, None);
+        components.add(observation, None, Arrival::New);
     }
     (0..n_slots)
         .filter_map(|id| components.get(id))

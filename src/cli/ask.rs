@@ -21,7 +21,7 @@ Examples:
   spanledger costs --by server,tool --team payments --since 2026-11-01 --until 2026-12-01
   spanledger costs --by method                      how surely costs are divided among tools and prompts
   spanledger costs --by day,model --format csv --url http://127.0.0.1:8080
-Dimensions: team project environment user_id agent client service session_id provider model server tool prompt
+Dimensions: team project cost_center environment user_id agent client service session_id api_key provider model server tool prompt
   resource_uri kind day cause touch bucket method
 The cost of a tool is what its definition, its calls and its results added to model calls, and its own price; its
 calls are its own. What each cause and method means: docs/attribution.md";

@@ -35,7 +35,8 @@ type Measures = Mutex<HashMap<[u8; 16], Option<Arc<[Tool]>>>>;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 struct Tool(String, usize, String);
 
-/// The evidence, as it is written. `agent` comes first: settlement looks for it without reading the rest.
+/// The evidence, as it is written. `agent` comes first and `tools` last: settlement looks for the one without
+/// reading the rest, and does not read the other again while it is the same text.
 #[derive(serde::Serialize)]
 struct ContextSizes<'s> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,10 +45,10 @@ struct ContextSizes<'s> {
     hint: Option<(&'s str, &'s str)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<i64>,
-    #[serde(skip_serializing_if = "<[Tool]>::is_empty")]
-    tools: &'s [Tool],
     #[serde(flatten)]
     messages: Messages,
+    #[serde(skip_serializing_if = "<[Tool]>::is_empty")]
+    tools: &'s [Tool],
 }
 
 /// What a record tells of the context of its call, or lists, as JSON; `None` where it tells nothing.
@@ -94,8 +95,8 @@ pub fn context_sizes(kind: CallKind, fields: &Fields<'_>, attributes: &[KeyValue
         agent,
         hint,
         system,
-        tools,
         messages,
+        tools,
     };
     serde_json::to_string(&stated).ok()
 }

@@ -62,6 +62,12 @@ pub(super) struct ContextSizes<'t> {
     /// Parts of the answer.
     #[serde(borrow, default)]
     pub(super) output: Vec<Part<'t>>,
+    /// The text that told the definitions.
+    #[serde(skip)]
+    pub(super) tools_text: &'t str,
+    /// The definitions are those known before, and were not read.
+    #[serde(skip)]
+    pub(super) has_known_tools: bool,
 }
 
 impl ContextSizes<'_> {
@@ -101,11 +107,15 @@ impl<'o> Sent<'o> {
 
     /// What the records of a call say; of several, for each thing the one that says most.
     pub(super) fn of(&self, call: &Call) -> Option<ContextSizes<'o>> {
+        self.beyond(call, "")
+    }
+
+    /// The same, for the call after one whose definitions were told by the text `known`: while that is the same,
+    /// which it is for nearly all calls, it is not read again.
+    pub(super) fn beyond(&self, call: &Call, known: &str) -> Option<ContextSizes<'o>> {
         let mut texts: Vec<&'o str> = self.texts(call).collect();
         texts.sort_by_key(|text| std::cmp::Reverse((text.len(), *text)));
-        let mut stated = texts
-            .iter()
-            .filter_map(|text| serde_json::from_str::<ContextSizes<'o>>(text).ok());
+        let mut stated = texts.iter().filter_map(|text| read(text, known));
         let mut most = stated.next()?;
         for other in stated {
             most.hint = most.hint.or(other.hint);
@@ -116,8 +126,9 @@ impl<'o> Sent<'o> {
             if most.output.is_empty() {
                 most.output = other.output;
             }
-            if most.tools.len() < other.tools.len() {
-                most.tools = other.tools;
+            if most.tools.len() < other.tools.len() && !most.has_known_tools {
+                (most.tools, most.tools_text) = (other.tools, other.tools_text);
+                most.has_known_tools = other.has_known_tools;
             }
         }
         Some(most)
@@ -127,5 +138,54 @@ impl<'o> Sent<'o> {
     pub(super) fn agent_of(&self, call: &Call) -> Option<Cow<'o, str>> {
         let mut naming = self.texts(call).filter(|text| text.starts_with(AGENT_FIRST));
         naming.find_map(|text| Some(serde_json::from_str::<OfAgent<'o>>(text).ok()?.agent.0))
+    }
+}
+
+/// How definitions begin. In a name these signs would be escaped.
+const TOOLS: &str = "\"tools\":[[";
+
+/// Reads a text; its definitions, which are last, only where they are others than those known.
+fn read<'t>(text: &'t str, known: &str) -> Option<ContextSizes<'t>> {
+    let at = text.find(TOOLS);
+    let tools_text = at.map_or("", |at| &text[at..]);
+    if let Some(at) = at.filter(|_| tools_text == known) {
+        let head = text[..at].trim_end_matches(',');
+        let mut read = if head == "{" {
+            ContextSizes::default()
+        } else {
+            serde_json::from_str::<ContextSizes<'_>>(&format!("{head}}}"))
+                .ok()?
+                .into_owned()
+        };
+        (read.tools_text, read.has_known_tools) = (tools_text, true);
+        return Some(read);
+    }
+    let mut read: ContextSizes<'t> = serde_json::from_str(text).ok()?;
+    read.tools_text = tools_text;
+    Some(read)
+}
+
+impl Name<'_> {
+    fn into_owned<'o>(self) -> Name<'o> {
+        Name(Cow::Owned(self.0.into_owned()))
+    }
+}
+
+impl ContextSizes<'_> {
+    fn into_owned<'o>(self) -> ContextSizes<'o> {
+        let parts = |parts: Vec<Part<'_>>| {
+            let owned = parts
+                .into_iter()
+                .map(|Part(kind, bytes, tool)| Part(kind.into_owned(), bytes, tool.into_owned()));
+            owned.collect()
+        };
+        ContextSizes {
+            hint: self.hint.map(|(server, tool)| (server.into_owned(), tool.into_owned())),
+            system: self.system,
+            before: parts(self.before),
+            input: parts(self.input),
+            output: parts(self.output),
+            ..ContextSizes::default()
+        }
     }
 }

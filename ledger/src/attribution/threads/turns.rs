@@ -33,6 +33,7 @@ pub(super) fn thread(around: &Around<'_>, group: &Group) -> Thread {
         group,
         learner: Learner::default(),
         told: Vec::new(),
+        told_text: "",
         n_lists: 0,
         last: Default::default(),
     };
@@ -70,8 +71,9 @@ struct Walk<'w, 'f> {
     around: &'w Around<'f>,
     group: &'w Group,
     learner: Learner,
-    /// The definitions that records told last.
+    /// The definitions that records told last, and the text that told them.
     told: Tools<'f>,
+    told_text: &'f str,
     /// How many of the component's lists of tools began before the last call.
     n_lists: usize,
     /// The messages that the call before told.
@@ -80,7 +82,7 @@ struct Walk<'w, 'f> {
 
 impl<'f> Walk<'_, 'f> {
     fn turn(&mut self, place: usize, call: &Call, before: Option<&Call>) -> Turn {
-        let mut context = self.around.sent.of(call).unwrap_or_default();
+        let mut context = self.around.sent.beyond(call, self.told_text).unwrap_or_default();
         let mut turn = counts(call);
         let told = self.without_known(&mut context);
         let arrivals = self.arrivals(place, &context);
@@ -105,7 +107,7 @@ impl<'f> Walk<'_, 'f> {
         } else {
             complete(&mut arrived, self.learner.mean(), &self.learner);
             turn.arrived = arrived;
-            turn.base = self.redefined(call, context.tools);
+            turn.base = self.redefined(call, &mut context);
         }
         turn.parts = self.parts(place, &turn, &context.output);
         self.last = told;
@@ -242,6 +244,7 @@ impl<'f> Walk<'_, 'f> {
         let told_later = if says(context) { None } else { later() };
         let stated = told_later.as_ref().unwrap_or(context);
         let (tools, system) = (stated.tools.clone(), stated.system);
+        self.told_text = stated.tools_text;
         self.n_lists = self.lists_before(first);
         let mut claims = if tools.is_empty() {
             self.listed()
@@ -300,8 +303,13 @@ impl<'f> Walk<'_, 'f> {
 
     /// All definitions as of a later call, where they are others than before: a server was connected, tools were
     /// searched for, a list changed. Empty where nothing changed or nobody tells.
-    fn redefined(&mut self, call: &Call, tools: Tools<'f>) -> Vec<Claim> {
+    fn redefined(&mut self, call: &Call, context: &mut ContextSizes<'f>) -> Vec<Claim> {
+        if context.has_known_tools {
+            return Vec::new();
+        }
+        let tools = std::mem::take(&mut context.tools);
         if !tools.is_empty() {
+            self.told_text = context.tools_text;
             let names = |(name, ..): &(Name<'f>, i64, Name<'f>)| name.clone();
             if tools.iter().map(names).eq(self.told.iter().map(names)) {
                 return Vec::new();

@@ -184,8 +184,10 @@ pub struct Observation {
     /// Hash of the call's arguments as canonical JSON (object keys sorted), hex: joins records of one call
     /// that share no trace. Absent where arguments were not captured.
     pub arguments_hash: Option<String>,
-    /// Sizes of what the record says was sent with the call, as JSON:
-    /// `{"system": bytes, "tools": [[name, bytes, hash of the definition], …]}`. Of a `tools/list`, what it listed.
+    /// What the record tells of the call's context, as JSON, sizes and never texts: `agent` (its id), `hint` (server
+    /// and tool whose result the call was for), `system` (bytes), `before`, `input`, `output` (parts of messages,
+    /// `[kind, bytes, tool]`: before the model's last answer summed, since then one by one, the answer), `tools`
+    /// (`[name, bytes, hash of the definition]`). Of a `tools/list`, what it listed.
     pub context_sizes: Option<String>,
     /// Id of the tool call as the model issued it: joins host span, host log and message parts.
     pub tool_call_id: Option<String>,

@@ -369,14 +369,9 @@ async fn files_of_the_configuration_are_taken_in_at_start() {
     let data = data_of(&folder);
     let file = folder.path().join("allocation.toml");
     write(folder.path(), FIRST);
-    let start = || {
-        spanledger_testkit::server::Server::start_with(
-            crate::support::BINARY,
-            &data,
-            &["serve"],
-            &[("SPANLEDGER_ALLOCATION", file.to_str().unwrap())],
-        )
-    };
+    let environment = [("SPANLEDGER_ALLOCATION", file.to_str().unwrap())];
+    let start =
+        || spanledger_testkit::server::Server::start_with(crate::support::BINARY, &data, &["serve"], &environment);
     for _ in 0..2 {
         let mut server = start().await.unwrap();
         server.kill().unwrap();

@@ -13,6 +13,7 @@
 //! | [`otlp`] | the protocol's answers: media types, partial success, errors, limits |
 //! | [`crash`] | `kill -9` under load: nothing acknowledged is lost, nothing is counted twice |
 //! | [`retry_storm`] | batches sent up to ten times, in other requests, over restarts and compaction: counted once |
+//! | [`settle`] | `spanledger settle` and `--rebuild`, in a folder and through a server |
 //! | [`lake`] | the Python `deltalake` package reads the same rows and sums |
 //! | [`emitters`] | coverage names what nobody reads, a mapping reads it; explain and capture |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
@@ -37,4 +38,5 @@ mod otlp;
 mod prices;
 mod retry_storm;
 mod sdks;
+mod settle;
 mod support;

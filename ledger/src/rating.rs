@@ -23,19 +23,18 @@ use crate::prices::{ResolvedPrice, UnitId, UnitSet};
 pub use quantities::Quantities;
 
 /// The kinds of token that the ledger tells apart whether or not they have a price of their own.
-const LEDGER_UNITS: [UnitId; 11] = [
-    UnitId::INPUT,
-    UnitId::CACHE_READ,
-    UnitId::CACHE_WRITE,
-    UnitId::CACHE_WRITE_5M,
-    UnitId::CACHE_WRITE_1H,
-    UnitId::INPUT_AUDIO,
-    UnitId::INPUT_IMAGE,
-    UnitId::OUTPUT,
-    UnitId::REASONING,
-    UnitId::OUTPUT_AUDIO,
-    UnitId::WEB_SEARCHES,
-];
+const LEDGER_UNITS: UnitSet = UnitSet::EMPTY
+    .with(UnitId::INPUT)
+    .with(UnitId::CACHE_READ)
+    .with(UnitId::CACHE_WRITE)
+    .with(UnitId::CACHE_WRITE_5M)
+    .with(UnitId::CACHE_WRITE_1H)
+    .with(UnitId::INPUT_AUDIO)
+    .with(UnitId::INPUT_IMAGE)
+    .with(UnitId::OUTPUT)
+    .with(UnitId::REASONING)
+    .with(UnitId::OUTPUT_AUDIO)
+    .with(UnitId::WEB_SEARCHES);
 
 /// The cost of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +130,7 @@ pub enum RatingError {
 /// [`RatingError`]; the call is then unpriced, never free.
 pub fn rate(price: &ResolvedPrice<'_>, usage: &Usage) -> Result<Rated, RatingError> {
     let quantities = Quantities::from_usage(usage);
-    let told_apart = LEDGER_UNITS.into_iter().collect::<UnitSet>().or(price.priced());
+    let told_apart = LEDGER_UNITS.or(price.priced());
     let rated = charge(price, &quantities, told_apart)?;
     if rated.pieces.is_empty() && !rated.unrated.is_empty() {
         let units = rated
@@ -164,7 +163,7 @@ pub fn rate_quantities(price: &ResolvedPrice<'_>, quantities: &Quantities) -> Re
 /// [`RatingError`], where usage contradicts itself.
 pub fn split_usage(usage: &Usage) -> Result<Vec<Piece>, RatingError> {
     let quantities = Quantities::from_usage(usage);
-    let leaves = quantities.leaves(LEDGER_UNITS.into_iter().collect())?;
+    let leaves = quantities.leaves(LEDGER_UNITS)?;
     let pieces = UnitId::all().filter(|unit| leaves[unit.index()] > 0);
     Ok(by_bucket(
         pieces

@@ -82,7 +82,7 @@ pub fn divide(
     position: usize,
     policy: Policy,
 ) -> Vec<Atom> {
-    let mut atoms = Vec::new();
+    let mut atoms = Vec::with_capacity(segments.len() + parts.len() + charged.len());
     let is_input = |piece: &&Charged| PREFIX.contains(&piece.bucket);
     match policy {
         Policy::Prefix => prefix(segments, charged, position, &mut atoms),

@@ -4,7 +4,7 @@
 //! so that no hour, day or month has another sum than call by call, and `n_calls` says how many. What tells two
 //! carried lines apart is everything a line says but its measures. Without a conversation the trace is one.
 
-use spanledger_model::{FemtoUsd, LedgerLine};
+use spanledger_model::{Bucket, CallId, FemtoUsd, LedgerLine};
 
 use super::lines::{Names, Share};
 
@@ -17,7 +17,9 @@ pub(super) struct Carried {
     groups: Vec<Group>,
     sums: Vec<Sum>,
     /// The group of each bucket that a line was last added to: mostly the next call's is the same.
-    recent: [Option<usize>; spanledger_model::Bucket::ALL.len()],
+    recent: [Option<usize>; Bucket::ALL.len()],
+    /// The line that was added from last, and its group: a line has many shares.
+    last: Option<(Option<CallId>, Bucket, usize)>,
 }
 
 /// Lines of calls that differ in who caused them only.
@@ -42,7 +44,11 @@ struct Sum {
 impl Carried {
     /// Adds a share of a call's line.
     pub(super) fn add(&mut self, line: &LedgerLine, share: &Share) {
-        let group = self.group_of(line);
+        let group = match self.last {
+            Some((call_id, bucket, group)) if call_id == line.call_id && bucket == line.bucket => group,
+            _ => self.group_of(line),
+        };
+        self.last = Some((line.call_id, line.bucket, group));
         let places = &mut self.groups[group].places;
         if places.len() <= share.name {
             places.resize(share.name + 1, None);

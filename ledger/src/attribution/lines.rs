@@ -28,11 +28,11 @@ pub fn divide_charges(folded: &Folded, observations: &[Observation], charges: &m
     let mut names = Names::default();
     walk(folded, observations, charges, |lines, atoms| {
         let mut divided = Vec::with_capacity(atoms.len());
-        names.divide(&lines, &atoms, policy, |names, line, share| {
+        names.divide(lines, &atoms, policy, |names, line, share| {
             divided.push(share.line_of(names, line));
         });
-        count_once(&lines, &mut divided);
-        divided
+        count_once(lines, &mut divided);
+        *lines = divided;
     });
 }
 
@@ -46,33 +46,36 @@ pub fn book_lines(
 ) -> Vec<LedgerLine> {
     let mut names = Names::default();
     let mut carried = Carried::default();
+    let n_whole: usize = charges.iter().map(|charge| charge.lines.len()).sum();
+    let mut booked = Vec::with_capacity(n_whole * 2);
     walk(folded, observations, &mut charges, |lines, atoms| {
-        let mut first_hand = Vec::with_capacity(lines.len() + 2);
-        names.divide(&lines, &atoms, policy, |names, line, share| {
+        let from = booked.len();
+        names.divide(lines, &atoms, policy, |names, line, share| {
             // What belongs to no conversation and no trace could not be found again without its call.
             let is_of_more = line.dimensions.session_id.is_some() || line.trace_id.is_some();
             if share.is_carried && is_of_more {
                 carried.add(line, &share);
             } else {
-                first_hand.push(share.line_of(names, line));
+                booked.push(share.line_of(names, line));
             }
         });
-        count_once(&lines, &mut first_hand);
-        first_hand
+        count_once(lines, &mut booked[from..]);
+        lines.clear();
     });
-    let mut booked: Vec<LedgerLine> = charges.into_iter().flat_map(|charge| charge.lines).collect();
+    booked.extend(charges.into_iter().flat_map(|charge| charge.lines));
     booked.extend(carried.into_lines(&names));
     booked
 }
 
-/// Goes through the model calls that can be divided, thread by thread, and puts what `divided` makes of their
-/// lines in the lines' place. The atoms it is given are of tokens only: the costs follow the tokens.
+/// Goes through the model calls that can be divided, thread by thread, with the lines of each and the atoms they
+/// are to be divided by. The atoms are of tokens only: the costs follow the tokens.
 fn walk(
     folded: &Folded,
     observations: &[Observation],
     charges: &mut [Charge],
-    mut divided: impl FnMut(Vec<LedgerLine>, Vec<Atom>) -> Vec<LedgerLine>,
+    mut visit: impl FnMut(&mut Vec<LedgerLine>, Vec<Atom>),
 ) {
+    let mut charged: Vec<Charged> = Vec::new();
     for thread in threads(folded, &Sent::of_all(observations)) {
         let mut context = Context::new();
         for (position, (call, turn)) in thread.calls.iter().zip(&thread.turns).enumerate() {
@@ -86,10 +89,11 @@ fn walk(
                 // A bucket is priced in part: which tokens are which part is not known.
                 continue;
             }
-            let charged: Vec<Charged> = lines.iter().map(tokens_only).collect();
+            charged.clear();
+            charged.extend(lines.iter().map(tokens_only));
             let mut atoms = divide(segments, parts, &charged, position, Policy::Prefix);
             thread.give_to_asker(&mut atoms);
-            *lines = divided(std::mem::take(lines), atoms);
+            visit(lines, atoms);
         }
     }
 }

@@ -264,6 +264,10 @@ impl UnitId {
     /// video and documents under input, images under output, other searches under the request.
     #[must_use]
     pub fn bucket(self) -> Bucket {
+        LATTICE.bucket[self.index()]
+    }
+
+    fn find_bucket(self) -> Bucket {
         let [direction, modality, token_type] = ["direction", "modality", "token_type"].map(|key| self.dimension(key));
         match (direction, token_type, modality) {
             (_, Some("cache_read"), _) => Bucket::CacheRead,
@@ -301,7 +305,7 @@ impl UnitId {
     /// True for tokens of any kind.
     #[must_use]
     pub fn counts_tokens(self) -> bool {
-        self.dimension("family") == Some("tokens")
+        LATTICE.tokens.contains(self)
     }
 
     fn dimension(self, name: &str) -> Option<&'static str> {
@@ -406,6 +410,9 @@ struct Lattice {
     ancestors: [UnitSet; N_UNITS],
     descendants: [UnitSet; N_UNITS],
     order: [UnitId; N_UNITS],
+    bucket: [Bucket; N_UNITS],
+    /// The units that count tokens.
+    tokens: UnitSet,
 }
 
 static LATTICE: LazyLock<Lattice> = LazyLock::new(|| {
@@ -413,6 +420,8 @@ static LATTICE: LazyLock<Lattice> = LazyLock::new(|| {
         ancestors: [UnitSet::EMPTY; N_UNITS],
         descendants: [UnitSet::EMPTY; N_UNITS],
         order: [UnitId(0); N_UNITS],
+        bucket: [Bucket::Request; N_UNITS],
+        tokens: UnitSet::EMPTY,
     };
     for (place, slot) in UnitId::all().zip(lattice.order.iter_mut()) {
         *slot = place;
@@ -422,7 +431,10 @@ static LATTICE: LazyLock<Lattice> = LazyLock::new(|| {
         lattice.ancestors[unit.index()] = ancestors.collect();
         let descendants = UnitId::all().filter(|candidate| *candidate != unit && unit.is_within(*candidate));
         lattice.descendants[unit.index()] = descendants.collect();
+        lattice.bucket[unit.index()] = unit.find_bucket();
     }
+    let tokens = UnitId::all().filter(|unit| unit.dimension("family") == Some("tokens"));
+    lattice.tokens = tokens.collect();
     lattice
         .order
         .sort_by_key(|unit| std::cmp::Reverse(unit.unit().dimensions.len()));

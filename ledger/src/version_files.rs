@@ -107,6 +107,12 @@ impl VersionFiles {
         }
     }
 
+    /// True where there is such a file.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
+    }
+
     /// Writes a file whole, or not at all.
     ///
     /// # Errors

@@ -14,36 +14,30 @@
 //! the program. Every file is written beside its name, synchronised and renamed, `current` last, so that a
 //! crash leaves the version before in use. A server reads the version in use when it starts.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind as IoErrorKind, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::diff::DiffReport;
 use super::read::Imported;
 use super::stated::{Layer, Source};
 use super::validity::format_instant;
-use super::{CatalogueFiles, PriceBook, VERSION_DIGITS};
-use crate::error::{Error, ErrorKind, Result};
+use super::{CatalogueFiles, PriceBook};
+use crate::error::{Error, Result};
+use crate::version_files::{CURRENT, VersionFiles, sha256, short_hash};
 
 /// Id of the book built into the program.
 pub const BUILT_IN: &str = "v0";
 /// Folder within the data folder.
 const FOLDER: &str = "prices";
-const CURRENT: &str = "current";
-const LOCK: &str = "lock";
 /// Format of a version's file.
 const FORMAT: u32 = 1;
-/// Largest file that is read, in bytes: several times the largest import.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The versions in a data folder.
 #[derive(Debug, Clone)]
 pub struct PriceStore {
-    folder: PathBuf,
+    files: VersionFiles,
 }
 
 /// One version.
@@ -133,7 +127,7 @@ impl PriceStore {
     #[must_use]
     pub fn new(data: &Path) -> Self {
         Self {
-            folder: data.join(FOLDER),
+            files: VersionFiles::new(data, FOLDER, "the price book", "prices"),
         }
     }
 
@@ -153,7 +147,7 @@ impl PriceStore {
     /// # Errors
     /// As [`current_book`](Self::current_book).
     pub fn current(&self) -> Result<Option<Version>> {
-        let Some(id) = self.read_text(CURRENT)? else {
+        let Some(id) = self.files.read(CURRENT)? else {
             return Ok(None);
         };
         match id.trim() {
@@ -167,22 +161,11 @@ impl PriceStore {
     /// # Errors
     /// Kind not found where there is none; else as [`current_book`](Self::current_book).
     pub fn version(&self, id: &str) -> Result<Option<Version>> {
-        let wanted = id.trim().trim_start_matches('v');
-        if wanted == "0" {
+        if id.trim().trim_start_matches('v') == "0" {
             return Ok(None);
         }
-        let names = self.version_names()?;
-        let name = names.iter().find(|(number, hash)| {
-            let number = number.to_string();
-            wanted == number || wanted == format!("{number}-{hash}")
-        });
-        let (number, hash) = name.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("no version {id} of the price book; `spanledger prices versions` lists them"),
-            )
-        })?;
-        self.load(*number, hash).map(Some)
+        let (number, hash) = self.files.find(id)?;
+        self.load(number, &hash).map(Some)
     }
 
     /// Every version, oldest first, without the built-in one.
@@ -190,7 +173,7 @@ impl PriceStore {
     /// # Errors
     /// As [`current_book`](Self::current_book).
     pub fn versions(&self) -> Result<Vec<Version>> {
-        let names = self.version_names()?;
+        let names = self.files.names()?;
         names.iter().map(|(number, hash)| self.load(*number, hash)).collect()
     }
 
@@ -210,7 +193,7 @@ impl PriceStore {
     pub fn import(&self, imported: Imported, by: &ImportedBy, is_dry_run: bool) -> Result<ImportReport> {
         let _lock = match is_dry_run {
             true => None,
-            false => Some(self.lock()?),
+            false => Some(self.files.lock()?),
         };
         let parent = self.current()?;
         let (mut files, mut sources) = match &parent {
@@ -237,7 +220,7 @@ impl PriceStore {
         let hash = hash_of(&catalogue, &sources)?;
         let version = Version {
             format: FORMAT,
-            number: self.version_names()?.last().map_or(1, |(number, _)| number + 1),
+            number: self.files.names()?.last().map_or(1, |(number, _)| number + 1),
             hash,
             parent: parent.as_ref().map_or_else(|| BUILT_IN.to_owned(), Version::id),
             created_at: format_instant(by.at_ns),
@@ -276,7 +259,7 @@ impl PriceStore {
     /// # Errors
     /// Kind not found where there is none, corrupt where it cannot be used.
     pub fn use_version(&self, id: &str) -> Result<String> {
-        let _lock = self.lock()?;
+        let _lock = self.files.lock()?;
         let id = match self.version(id)? {
             Some(version) => {
                 self.book(&version)?;
@@ -284,7 +267,7 @@ impl PriceStore {
             }
             None => BUILT_IN.to_owned(),
         };
-        self.write_file(CURRENT, format!("{id}\n").as_bytes())?;
+        self.files.write(CURRENT, format!("{id}\n").as_bytes())?;
         Ok(id)
     }
 
@@ -293,25 +276,26 @@ impl PriceStore {
             (catalogue_name(&version.catalogue), &files.catalogue),
             (overrides_name(&version.catalogue), &files.overrides),
         ] {
-            if !self.folder.join(&name).exists() {
-                self.write_file(&name, text.as_bytes())?;
+            if !self.files.holds(&name) {
+                self.files.write(&name, text.as_bytes())?;
             }
         }
         let mut json = serde_json::to_vec_pretty(version).map_err(|error| Error::internal(error.to_string()))?;
         json.push(b'\n');
-        self.write_file(&format!("{}.json", version.id()), &json)?;
-        self.write_file(CURRENT, format!("{}\n", version.id()).as_bytes())
+        self.files.write(&format!("{}.json", version.id()), &json)?;
+        self.files.write(CURRENT, format!("{}\n", version.id()).as_bytes())
     }
 
     fn files_of(&self, catalogue: &CatalogueRef) -> Result<CatalogueFiles> {
         let read = |name: String, wanted: &str| {
             let text = self
-                .read_text(&name)?
-                .ok_or_else(|| self.corrupt(&name, "is missing"))?;
+                .files
+                .read(&name)?
+                .ok_or_else(|| self.files.corrupt(&name, "is missing"))?;
             if sha256(text.as_bytes()) == *wanted {
                 Ok(text)
             } else {
-                Err(self.corrupt(&name, "was changed after it was written"))
+                Err(self.files.corrupt(&name, "was changed after it was written"))
             }
         };
         Ok(CatalogueFiles {
@@ -325,124 +309,34 @@ impl PriceStore {
     fn load(&self, number: u64, hash: &str) -> Result<Version> {
         let name = format!("v{number}-{hash}.json");
         let text = self
-            .read_text(&name)?
-            .ok_or_else(|| self.corrupt(&name, "is missing"))?;
-        let version: Version =
-            serde_json::from_str(&text).map_err(|error| self.corrupt(&name, &format!("cannot be read: {error}")))?;
+            .files
+            .read(&name)?
+            .ok_or_else(|| self.files.corrupt(&name, "is missing"))?;
+        let version: Version = serde_json::from_str(&text)
+            .map_err(|error| self.files.corrupt(&name, &format!("cannot be read: {error}")))?;
         if version.format != FORMAT {
-            return Err(self.corrupt(&name, "is of a newer format; use a newer spanledger"));
+            return Err(self
+                .files
+                .corrupt(&name, "is of a newer format; use a newer spanledger"));
         }
         if version.number != number || version.hash != hash || hash_of(&version.catalogue, &version.sources)? != hash {
-            return Err(self.corrupt(&name, "was changed after it was written"));
+            return Err(self.files.corrupt(&name, "was changed after it was written"));
         }
         Ok(version)
-    }
-
-    /// Numbers and hashes of the versions, by number.
-    fn version_names(&self) -> Result<Vec<(u64, String)>> {
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.failed("", &error)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(|error| self.failed("", &error))?.file_name();
-            let parsed = name.to_str().and_then(|name| {
-                let (number, hash) = name.strip_prefix('v')?.strip_suffix(".json")?.split_once('-')?;
-                Some((number.parse().ok()?, hash.to_owned()))
-            });
-            names.extend(parsed);
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    fn read_text(&self, name: &str) -> Result<Option<String>> {
-        let file = match File::open(self.folder.join(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.failed(name, &error)),
-        };
-        let mut text = String::new();
-        match file.take(FILE_BYTES_MAX).read_to_string(&mut text) {
-            Ok(_) => Ok(Some(text)),
-            Err(error) if error.kind() == IoErrorKind::InvalidData => Err(self.corrupt(name, "is no text")),
-            Err(error) => Err(self.failed(name, &error)),
-        }
-    }
-
-    fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
-        let path = self.folder.join(name);
-        let beside = self.folder.join(format!(".{name}.new"));
-        let write = || {
-            let mut file = File::create(&beside)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(|error| self.failed(name, &error))
-    }
-
-    /// Held until the file is dropped.
-    fn lock(&self) -> Result<File> {
-        let open = || {
-            fs::create_dir_all(&self.folder)?;
-            // The folder's own name must outlive a power loss as what is written into it does.
-            if let Some(data) = self.folder.parent() {
-                File::open(data)?.sync_all()?;
-            }
-            File::create(self.folder.join(LOCK))
-        };
-        let file = open().map_err(|error| self.failed(LOCK, &error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::new(
-                ErrorKind::Busy,
-                "another process changes the price book; try again when it is done",
-            )),
-            Err(fs::TryLockError::Error(error)) => Err(self.failed(LOCK, &error)),
-        }
-    }
-
-    fn corrupt(&self, name: &str, what: &str) -> Error {
-        let message = format!(
-            "{} {what}; restore it from a backup, or take another version with `spanledger prices use`",
-            self.folder.join(name).display()
-        );
-        Error::new(ErrorKind::Corrupt, message)
-    }
-
-    fn failed(&self, name: &str, error: &std::io::Error) -> Error {
-        let path = self.folder.join(name);
-        let kind = match error.kind() {
-            IoErrorKind::PermissionDenied => ErrorKind::Forbidden,
-            _ => ErrorKind::Internal,
-        };
-        Error::new(kind, format!("{}: {error}", path.display()))
     }
 }
 
 fn catalogue_name(catalogue: &CatalogueRef) -> String {
-    format!("catalogue-{}.json", short(&catalogue.sha256))
+    format!("catalogue-{}.json", short_hash(&catalogue.sha256))
 }
 
 fn overrides_name(catalogue: &CatalogueRef) -> String {
-    format!("overrides-{}.json", short(&catalogue.overrides_sha256))
-}
-
-fn short(sha256: &str) -> String {
-    sha256.chars().take(VERSION_DIGITS).collect()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
+    format!("overrides-{}.json", short_hash(&catalogue.overrides_sha256))
 }
 
 fn hash_of(catalogue: &CatalogueRef, sources: &[Source]) -> Result<String> {
     let content = serde_json::to_vec(&(catalogue, sources)).map_err(|error| Error::internal(error.to_string()))?;
-    Ok(short(&sha256(&content)))
+    Ok(short_hash(&sha256(&content)))
 }
 
 #[cfg(test)]

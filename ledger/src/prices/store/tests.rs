@@ -8,6 +8,7 @@ use super::super::read::{PriceFile, read};
 use super::super::validity::parse_instant;
 use super::super::{PriceQuery, ResolvedPrice};
 use super::*;
+use crate::error::ErrorKind;
 use crate::rating::rate;
 
 fn import_as(store: &PriceStore, path: &str, text: &str, layer: Option<Layer>) -> ImportReport {

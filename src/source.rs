@@ -45,15 +45,19 @@ impl Source {
     /// # Errors
     /// Kind invalid where there is no lake, naming what to do.
     pub async fn open(at: &Where, config: &Config) -> anyhow::Result<Self> {
-        let url = at.url.clone().or_else(|| {
-            let env = std::env::var("SPANLEDGER_URL").ok().filter(|url| !url.is_empty());
-            env.filter(|_| at.data.is_none())
-        });
-        match url {
+        match address(at) {
             Some(url) => Ok(Self::Server(Remote::new(&url)?)),
             None => Ok(Self::Lake(Box::new(engine(config).await?), Principal::local())),
         }
     }
+}
+
+/// The server that a command line or the environment names, if any.
+pub fn address(at: &Where) -> Option<String> {
+    at.url.clone().or_else(|| {
+        let env = std::env::var("SPANLEDGER_URL").ok().filter(|url| !url.is_empty());
+        env.filter(|_| at.data.is_none())
+    })
 }
 
 impl Source {
@@ -138,7 +142,8 @@ pub async fn engine(config: &Config) -> anyhow::Result<Engine> {
     let lake = read_only(config.data(), Arc::clone(&clock)).await?;
     Ok(
         Engine::with_dialects(lake, crate::prices::book(config)?, clock, Arc::new(Known(dialects)))?
-            .with_rules(crate::allocation::rules(config)?),
+            .with_rules(crate::allocation::rules(config)?)
+            .with_policy(config.cost.attribution.value),
     )
 }
 

@@ -12,7 +12,7 @@
 //! | `GET /traces/{id}` | the tree of a trace |
 //! | `GET /prices` | `?model=&provider=&at=` |
 //! | `GET /status` | version, addresses, counts, freshness |
-//! | `POST /settle` | settles everything acknowledged so far, then answers the positions |
+//! | `POST /settle` | settles everything acknowledged so far (`?rebuild=true`: compares the whole lake with its observations), then answers the positions and what was written |
 //!
 //! Errors are `{"error": {"kind", "message", "id"}}` with the status of the kind. The check of Host and
 //! Origin is the server's, before these routes; the principal comes from [`Control::authenticator`].
@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use spanledger_access::{LocalOnly, Principal, SharedAuthenticator};
 use spanledger_lake::Positions;
 use spanledger_ledger::prices::PriceFilter;
+use spanledger_ledger::settle::SettleReport;
 use spanledger_model::TraceId;
 
 use crate::costs::{CostRequest, Dimension, filter_values};
@@ -58,6 +59,22 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) where nothing settles here (a lake opened for reading).
     async fn settle(&self) -> Result<Positions>;
+
+    /// As [`settle`](Self::settle), and tells what was done; a rebuild compares the whole lake with what its
+    /// observations demand.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) where nothing can be rebuilt.
+    async fn settle_with(&self, is_rebuild: bool) -> Result<SettleReport> {
+        if is_rebuild {
+            return Err(Error::invalid("nothing is rebuilt here; ask a server that settles"));
+        }
+        let positions = self.settle().await?;
+        Ok(SettleReport {
+            positions,
+            ..SettleReport::default()
+        })
+    }
 
     /// What the server says about itself.
     fn facts(&self) -> ServerFacts;
@@ -342,9 +359,20 @@ async fn status(State(api): State<Api>, headers: HeaderMap) -> Result<Response> 
     }))
 }
 
-async fn settle(State(api): State<Api>, headers: HeaderMap) -> Result<Response> {
+#[derive(Deserialize)]
+struct SettleQuery {
+    #[serde(default)]
+    rebuild: bool,
+}
+
+async fn settle(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    query: Result<Query<SettleQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response> {
     api.principal(&headers)?;
-    Ok(json(&api.control.settle().await?))
+    let Query(query) = query.map_err(unreadable)?;
+    Ok(json(&api.control.settle_with(query.rebuild).await?))
 }
 
 async fn unknown(Path(rest): Path<String>) -> Error {

@@ -35,6 +35,12 @@ Examples:
   spanledger lake retain --data ./lake                 remove it; a running server does so by itself
   SPANLEDGER_RETENTION_SPANS_DAYS=7 spanledger lake retain --dry-run --format json";
 
+const SETTLE_EXAMPLES: &str = "\
+Examples:
+  spanledger settle                                    what was not settled yet; a running server does so by itself
+  spanledger settle --rebuild --data ./lake            after new prices or rules, or to be sure
+  spanledger settle --rebuild --url http://127.0.0.1:8080 --format json";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   spanledger doctor
@@ -135,6 +141,21 @@ pub enum ReportFormat {
     Table,
     /// For programs.
     Json,
+}
+
+/// `settle`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = SETTLE_EXAMPLES)]
+pub struct SettleArgs {
+    /// Lake folder, or a running server.
+    #[command(flatten)]
+    pub at: Where,
+    /// Compare everything with what the observations demand, and write the difference
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ReportFormat,
 }
 
 /// `doctor`.

@@ -11,7 +11,8 @@ mod prices;
 mod run;
 
 pub use admin::{
-    CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, RetainArgs, SignalName,
+    CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, RetainArgs,
+    SettleArgs, SignalName,
 };
 pub use allocation::{
     AllocationCheckArgs, AllocationCommand, AllocationDiffArgs, AllocationImportArgs, AllocationListArgs,
@@ -82,6 +83,8 @@ pub enum Command {
     /// Look into a lake folder
     #[command(subcommand)]
     Lake(LakeCommand),
+    /// Bring calls and ledger to what the observations demand
+    Settle(SettleArgs),
     /// List, show and check dialects: what an emitter's records mean
     #[command(subcommand)]
     Dialects(DialectsCommand),

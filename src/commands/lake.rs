@@ -140,7 +140,7 @@ async fn retain(args: &RetainArgs, config: &Config) -> anyhow::Result<Outcome> {
 
 /// Opens a lake to change it. Its background tasks do not: they could be faster, and the report would say that
 /// nothing was done.
-async fn open(
+pub(super) async fn open(
     mut options: LakeOptions,
     clock: &Arc<dyn Clock>,
     config: &Config,
@@ -167,10 +167,7 @@ async fn expire(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Expire
     let lake = open(lake_options(config), &clock, config, does).await?;
     let settler = Settler::spawn(
         lake.clone(),
-        (
-            crate::prices::book(config)?,
-            crate::allocation::rules_for_settlement(config)?,
-        ),
+        crate::terms::terms(config)?,
         clock,
         SettleOptions::default(),
     );

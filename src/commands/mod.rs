@@ -11,6 +11,7 @@ mod explain;
 mod lake;
 mod mcp;
 mod prices;
+mod settle;
 mod sql;
 mod trace;
 
@@ -58,6 +59,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
         Command::Prices(command) => prices::run(&command, &config).await,
         Command::Allocation(command) => allocation::run(&command, &config).await,
         Command::Lake(command) => lake::run(&command, &config).await,
+        Command::Settle(args) => settle::run(&args, &config).await,
         Command::Mcp(args) => mcp::run(&args, &config).await,
         Command::Doctor(args) => doctor::run(&args, &config).await,
         Command::Config(command) => config::run(&command, &config),
@@ -96,6 +98,7 @@ fn flags(cli: &Cli) -> Flags {
         ) => {
             flags.data.clone_from(&args.data);
         }
+        Command::Settle(args) => flags.data.clone_from(&args.at.data),
         Command::Lake(crate::cli::LakeCommand::Retain(args)) => flags.data.clone_from(&args.lake.data),
         Command::Mcp(args) => flags.data.clone_from(&args.data),
         Command::Doctor(args) => flags.data.clone_from(&args.at.data),

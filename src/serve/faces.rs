@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use spanledger_lake::Positions;
-use spanledger_ledger::settle::Settler;
+use spanledger_ledger::settle::{SettleReport, Settler};
 use spanledger_query::http::Endpoints;
 use spanledger_query::{Control, Engine, Error, ErrorKind, Result, ServerFacts};
 use tracing::Instrument as _;
@@ -39,22 +39,24 @@ impl ServerControl {
 #[async_trait]
 impl Control for ServerControl {
     async fn settle(&self) -> Result<Positions> {
-        match self
-            .settler
-            .settle_now()
-            .instrument(tracing::info_span!("settle"))
-            .await
-        {
-            Ok(report) => Ok(report.positions),
-            Err(error) => {
-                let kind = match error.kind() {
-                    spanledger_ledger::ErrorKind::Busy => ErrorKind::Busy,
-                    spanledger_ledger::ErrorKind::Corrupt => ErrorKind::Corrupt,
-                    _ => ErrorKind::Internal,
-                };
-                Err(Error::new(kind, error.message().to_owned()).with_source(error))
-            }
-        }
+        Ok(self.settle_with(false).await?.positions)
+    }
+
+    async fn settle_with(&self, is_rebuild: bool) -> Result<SettleReport> {
+        let span = tracing::info_span!("settle", is_rebuild);
+        let settled = if is_rebuild {
+            self.settler.rebuild().instrument(span).await
+        } else {
+            self.settler.settle_now().instrument(span).await
+        };
+        settled.map_err(|error| {
+            let kind = match error.kind() {
+                spanledger_ledger::ErrorKind::Busy => ErrorKind::Busy,
+                spanledger_ledger::ErrorKind::Corrupt => ErrorKind::Corrupt,
+                _ => ErrorKind::Internal,
+            };
+            Error::new(kind, error.message().to_owned()).with_source(error)
+        })
     }
 
     fn facts(&self) -> ServerFacts {

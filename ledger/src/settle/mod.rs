@@ -36,6 +36,7 @@ pub mod reader;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use serde::Serialize;
 use spanledger_lake::tables::Table;
 use spanledger_lake::{DataFile, Lake, Positions};
 use spanledger_model::{Clock, LineKind, ObservationId};
@@ -84,7 +85,7 @@ impl Default for SettleOptions {
 }
 
 /// What a settlement did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SettleReport {
     /// Components folded.
     pub n_components: u64,
@@ -97,6 +98,7 @@ pub struct SettleReport {
     /// Of these, reversals.
     pub n_reversals: u64,
     /// How far each step has come.
+    #[serde(flatten)]
     pub positions: Positions,
 }
 

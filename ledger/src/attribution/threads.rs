@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub use sent::Sent;
 
-use super::{Atom, Cause, Owner, Turn};
+use super::{Atom, Cause, Method, Owner, Turn};
 use crate::fold::Folded;
 use around::Around;
 
@@ -56,6 +56,8 @@ impl Thread {
             atom.owner = Arc::clone(asker);
             atom.cause = Cause::Sampling;
             (atom.history, atom.touch) = (false, None);
+            // Nothing is estimated: whatever the call's tokens were, they are its.
+            atom.method = Method::Content;
         }
     }
 }

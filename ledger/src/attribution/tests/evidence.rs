@@ -156,11 +156,29 @@ fn all_that_a_call_costs_is_of_the_tool_that_asked_for_it() {
         // Input, output and, where it reasoned, reasoning.
         assert!(divided[at].lines.len() >= 2);
         for line in &divided[at].lines {
-            let says = (line.server.as_deref(), line.tool.as_deref(), line.cause, line.touch);
-            assert_eq!(says, (Some("weather"), Some(asker), "sampling", None));
+            let says = (line.server.as_deref(), line.tool.as_deref(), line.cause, line.method);
+            assert_eq!(says, (Some("weather"), Some(asker), "sampling", "content"));
         }
     }
     assert_eq!(n_asked, 2);
+}
+
+#[test]
+fn sub_agents_and_hosts_ask_for_their_model_calls_themselves() {
+    let captures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures/captures");
+    let mut n_threads = 0;
+    for entry in std::fs::read_dir(captures).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name == "_tools" {
+            continue;
+        }
+        let observations = observations(&format!("captures/{name}"));
+        for thread in threads(&fold(&observations), &Sent::of_all(&observations)) {
+            assert_eq!(thread.asked_by, None, "{name}");
+            n_threads += 1;
+        }
+    }
+    assert!(n_threads > 40, "{n_threads}");
 }
 
 #[test]

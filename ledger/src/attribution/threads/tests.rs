@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use spanledger_model::{Call, CallId, CallKind, Confidence, ObservationId, Status, TenantId, Usage};
 
 use super::*;
-use crate::attribution::{Cause, Claim, Method};
+use crate::attribution::Claim;
 
 const MS: i64 = 1_000_000;
 

@@ -34,6 +34,7 @@ mod prices;
 mod serve;
 mod source;
 mod telemetry;
+mod terms;
 
 use std::process::ExitCode;
 

@@ -30,6 +30,7 @@ use futures::StreamExt;
 use spanledger_access::Principal;
 use spanledger_lake::Lake;
 use spanledger_ledger::allocation::RuleSet;
+use spanledger_ledger::attribution::Policy;
 use spanledger_ledger::prices::PriceBook;
 use spanledger_model::Clock;
 use tokio::sync::Semaphore;
@@ -88,6 +89,7 @@ impl ResultSet {
 pub struct Engine {
     shared: Arc<Shared>,
     rules: Arc<RuleSet>,
+    policy: Policy,
 }
 
 struct Shared {
@@ -136,6 +138,7 @@ impl Engine {
         functions::register(&mut base, &book, &dialects)?;
         Ok(Self {
             rules: Arc::default(),
+            policy: Policy::default(),
             shared: Arc::new(Shared {
                 lake,
                 prices: Arc::new(PriceTable::new(Arc::clone(&book))),
@@ -152,6 +155,12 @@ impl Engine {
     #[must_use]
     pub fn with_rules(self, rules: Arc<RuleSet>) -> Self {
         Self { rules, ..self }
+    }
+
+    /// The same engine for a ledger whose costs were divided like this: what recomputes the parts of a call.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     /// The allocation rules.
@@ -200,6 +209,7 @@ impl Engine {
         Session {
             catalog,
             rules: Arc::clone(&self.rules),
+            policy: self.policy,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -209,6 +219,7 @@ impl Engine {
 pub(crate) struct Session {
     catalog: Catalog,
     rules: Arc<RuleSet>,
+    policy: Policy,
     shared: Arc<Shared>,
 }
 
@@ -216,6 +227,11 @@ impl Session {
     /// The allocation rules.
     pub(crate) fn rules(&self) -> &RuleSet {
         &self.rules
+    }
+
+    /// How the costs of the ledger were divided.
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// Runs one statement.

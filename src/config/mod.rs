@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use spanledger_ingest::Limits;
 use spanledger_ingest::noise::{NoiseRule, NoiseRules};
+use spanledger_ledger::attribution::Policy;
 use spanledger_ledger::prices::CostOrder;
 
 pub use resolve::{Origin, Paths, Resolver, Setting};
@@ -123,6 +124,8 @@ pub struct Dialects {
 pub struct Cost {
     /// The order of contract price, reported cost and list price: the first that is known is charged.
     pub source: Setting<CostOrder>,
+    /// How the input cost of a call is divided among what it sent.
+    pub attribution: Setting<Policy>,
 }
 
 /// `[allocation]`
@@ -210,6 +213,7 @@ struct FileDialects {
 #[serde(deny_unknown_fields, default)]
 struct FileCost {
     source: Option<Vec<String>>,
+    attribution: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -346,6 +350,13 @@ impl Config {
                     file.cost.source.map(|names| cost_order(&names)).transpose()?,
                     CostOrder::default(),
                 )?,
+                attribution: from.pick(
+                    "cost.attribution",
+                    "SPANLEDGER_COST_ATTRIBUTION",
+                    None,
+                    file.cost.attribution.map(|name| policy(&name)).transpose()?,
+                    Policy::default(),
+                )?,
             },
             allocation: Allocation {
                 files: from.pick(
@@ -451,6 +462,12 @@ impl Config {
                 "cost.source",
                 "SPANLEDGER_COST_SOURCE",
                 &self.cost.source,
+                ToString::to_string,
+            ),
+            shown(
+                "cost.attribution",
+                "SPANLEDGER_COST_ATTRIBUTION",
+                &self.cost.attribution,
                 ToString::to_string,
             ),
             shown(
@@ -561,6 +578,12 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<FileConfig> {
 fn cost_order(names: &[String]) -> anyhow::Result<CostOrder> {
     let order = names.join(",").parse();
     order.map_err(|error| fail(Kind::Invalid, format!("cost.source: {error}")))
+}
+
+/// The division of costs as the file states it.
+fn policy(name: &str) -> anyhow::Result<Policy> {
+    name.parse()
+        .map_err(|error| fail(Kind::Invalid, format!("cost.attribution: {error}")))
 }
 
 #[cfg(test)]

@@ -137,10 +137,7 @@ impl Sink {
         })?;
         let settler = Settler::spawn(
             lake.clone(),
-            (
-                crate::prices::book(config)?,
-                crate::allocation::rules_for_settlement(config)?,
-            ),
+            crate::terms::terms(config)?,
             Arc::clone(&clock),
             SettleOptions::default(),
         );

@@ -104,13 +104,12 @@ impl Server {
         let addresses = ports.addresses()?;
         let own = [addresses.http, addresses.otlp_grpc, addresses.otlp_http];
         let telemetry = telemetry::start(&config.log.filter.value, &own)?;
-        let book = crate::prices::book(&config)?;
-        let rules = crate::allocation::rules_for_settlement(&config)?;
+        let terms = crate::terms::terms(&config)?;
         let files = MeteredFiles::new(telemetry.meter_provider());
         let lake = open_lake(&config, files, Arc::clone(&clock)).await?;
         let settler = Arc::new(Settler::spawn(
             lake.clone(),
-            (Arc::clone(&book), Arc::clone(&rules)),
+            terms.clone(),
             Arc::clone(&clock),
             SettleOptions::default(),
         ));
@@ -124,7 +123,9 @@ impl Server {
             Arc::clone(&dialects),
         );
         let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns());
-        let engine = Engine::with_dialects(lake.clone(), book, clock, Arc::new(Known(dialects)))?.with_rules(rules);
+        let engine = Engine::with_dialects(lake.clone(), terms.book, clock, Arc::new(Known(dialects)))?
+            .with_rules(terms.rules)
+            .with_policy(terms.policy);
         let faces = faces::router(&engine, Arc::new(control));
         let instruments = telemetry::observe(telemetry.meter_provider(), &lake, &pipeline);
         let (stop, stopped) = watch::channel(false);

@@ -6,6 +6,8 @@
 //! exact wherever its price is a whole number of femto-USD a token. The policy `blended` divides the whole
 //! input cost by tokens instead, so that a chargeback does not depend on the order of a prompt.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use spanledger_model::money::split_by_largest_remainder;
@@ -21,6 +23,34 @@ pub enum Policy {
     Prefix,
     /// By tokens alone.
     Blended,
+}
+
+impl Policy {
+    const ALL: [Self; 2] = [Self::Prefix, Self::Blended];
+
+    /// Its name in settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Blended => "blended",
+        }
+    }
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text.trim());
+        found.ok_or_else(|| format!("{text:?} is no way to divide costs; write prefix (by place in the context) or blended (by tokens alone)"))
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A part of a call's cost and who caused it.

@@ -232,10 +232,10 @@ async fn rules_move_cost_between_teams_and_never_change_its_sum() {
 async fn a_server_started_with_rules_allocates_by_them_and_every_report_names_the_same_groups() {
     let (mut server, folder) = filled().await.into_parts();
     server.kill().unwrap();
-    let (data, at) = (data_of(&folder), folder.path());
-    write(at, SECOND);
+    let (data, at) = (data_of(&folder), folder.path().to_owned());
+    write(&at, SECOND);
     run_ok(
-        at,
+        &at,
         &[
             "allocation",
             "import",
@@ -244,7 +244,7 @@ async fn a_server_started_with_rules_allocates_by_them_and_every_report_names_th
             data.to_str().unwrap(),
         ],
     );
-    run_ok(at, &["settle", "--rebuild", "--data", data.to_str().unwrap()]);
+    run_ok(&at, &["settle", "--rebuild", "--data", data.to_str().unwrap()]);
     let server = TestServer::on(folder).await;
     // A late record of a call that is new to the server.
     let late = model_call(7, NOON_NS, vec![text("metadata.user_api_key_alias", "ci-late")]);
@@ -263,7 +263,7 @@ async fn a_server_started_with_rules_allocates_by_them_and_every_report_names_th
         by(&server, "calls", "COALESCE(team, '__unallocated__')").await,
         expected
     );
-    let url = format!("http://{}", server.addresses().http);
+    let url = server.addresses().http.clone();
     let of = |rows: &Value| -> BTreeMap<String, String> {
         let row = |row: &Value| {
             (
@@ -274,18 +274,18 @@ async fn a_server_started_with_rules_allocates_by_them_and_every_report_names_th
         rows.as_array().unwrap().iter().map(row).collect()
     };
     let answer: Value = serde_json::from_str(&run_ok(
-        at_of(&server),
+        &at,
         &["costs", "--by", "team", "--url", &url, "--format", "json"],
     ))
     .unwrap();
     assert_eq!(of(answer.get("rows").unwrap_or(&answer)), expected, "costs");
-    let shown = run_ok(at_of(&server), &["costs", "--by", "team", "--url", &url]);
+    let shown = run_ok(&at, &["costs", "--by", "team", "--url", &url]);
     assert!(
         shown.contains("__unallocated__") && !shown.contains("(none)"),
         "{shown}"
     );
     let nobody = run_ok(
-        at_of(&server),
+        &at,
         &[
             "costs",
             "--where",
@@ -324,10 +324,7 @@ async fn a_server_started_with_rules_allocates_by_them_and_every_report_names_th
             ("servers", "3".into())
         ]
     );
-    let printed = run_ok(
-        at_of(&server),
-        &["allocation", "split", "--period", "2026-11", "--url", &url],
-    );
+    let printed = run_ok(&at, &["allocation", "split", "--period", "2026-11", "--url", &url]);
     // Four known teams share the seats; two of seven calls are growth's or support's, one each.
     for part in [
         "$25.0000",
@@ -340,7 +337,7 @@ async fn a_server_started_with_rules_allocates_by_them_and_every_report_names_th
     }
 
     // Which rule, how often, why; and what none matched.
-    let told = run(at_of(&server), &["doctor", "--data", data.to_str().unwrap()]);
+    let told = run(&at, &["doctor", "--data", data.to_str().unwrap()]);
     let told = String::from_utf8(told.stdout).unwrap();
     for part in [
         "ci-keys decided 3 calls, $0.0380: api_key ci-* -> team=tools",
@@ -355,7 +352,7 @@ async fn a_server_started_with_rules_allocates_by_them_and_every_report_names_th
         .await
         .unwrap();
     let id = calls[0]["call_id"].as_str().unwrap();
-    let told = run_ok(at_of(&server), &["explain", id, "--url", &url]);
+    let told = run_ok(&at, &["explain", id, "--url", &url]);
     assert!(
         told.contains("rule desk-moved, instead of growth: service is \"desk\", team is \"growth\""),
         "{told}"
@@ -417,9 +414,4 @@ async fn rules_that_cannot_be_used_end_with_2_and_say_where() {
         "{complaint}"
     );
     assert!(!folder.path().join("spanledger-data").exists(), "nothing is written");
-}
-
-/// The folder a test's commands run in.
-fn at_of(_server: &TestServer) -> &'static Path {
-    Path::new("/")
 }

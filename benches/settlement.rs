@@ -70,10 +70,12 @@ fn main() {
 }
 
 async fn run(n_calls: usize, folder: &Path) {
-    let options = LakeOptions {
+    let mut options = LakeOptions {
         data_dir: folder.to_owned(),
         ..LakeOptions::default()
     };
+    // To tell settlement's memory from that of compaction.
+    options.compaction.enabled = std::env::var_os("NO_COMPACTION").is_none();
     let lake = Lake::open(options.clone(), Arc::new(SystemClock), &NothingToReplay)
         .await
         .unwrap();

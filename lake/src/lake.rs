@@ -96,7 +96,7 @@ struct TableSlot {
     /// Files that proved too large to merge with another in bounded memory.
     unmergeable: Mutex<HashSet<String>>,
     /// The latest merges: the file written, and those it replaced.
-    merges: Mutex<VecDeque<(String, Vec<String>)>>,
+    merges: Mutex<VecDeque<(String, Vec<DataFile>)>>,
     expired: Mutex<expire::ExpiredTotal>,
 }
 
@@ -228,9 +228,9 @@ impl Lake {
     }
 
     /// The files whose rows a file holds, where this process made it by merging them lately; `None` where it is not
-    /// known to be a merge.
+    /// known to be a merge. They stay readable for [`CompactionOptions::vacuum_grace_ms`](crate::CompactionOptions).
     #[must_use]
-    pub fn merged_from(&self, table: Table, path: &str) -> Option<Vec<String>> {
+    pub fn merged_from(&self, table: Table, path: &str) -> Option<Vec<DataFile>> {
         let merges = self.inner.shared.slot(table).merges.lock();
         let merge = merges.iter().rev().find(|(added, _)| added == path)?;
         Some(merge.1.clone())

@@ -221,7 +221,7 @@ impl Inner {
         };
         let removes: Vec<String> = merged.iter().map(|file| file.path.clone()).collect();
         // Noted before anybody can see the files: who reads new files has read these rows already.
-        slot.note_merge(&adds, &removes);
+        slot.note_merge(&adds, &merged);
         self.apply_change(slot, change, &removes).await?;
         report.n_merges += 1;
         report.n_rows_deduplicated += n_repeats;
@@ -275,9 +275,9 @@ impl Inner {
 }
 
 impl TableSlot {
-    fn note_merge(&self, adds: &[AddedFile], removes: &[String]) {
+    fn note_merge(&self, adds: &[AddedFile], merged: &[DataFile]) {
         let mut merges = self.merges.lock();
-        merges.extend(adds.iter().map(|added| (added.file.path.clone(), removes.to_vec())));
+        merges.extend(adds.iter().map(|added| (added.file.path.clone(), merged.to_vec())));
         let n_old = merges.len().saturating_sub(MERGES_KEPT);
         merges.drain(..n_old);
     }

@@ -39,6 +39,9 @@ pub struct Reader {
 pub struct Files {
     files: Vec<DataFile>,
     n_read: HashMap<String, usize>,
+    /// As the lake lists them: a merge of files that were read with such that were not stands in `files` as what it
+    /// was made from.
+    listed: HashSet<String>,
 }
 
 impl Files {
@@ -71,34 +74,54 @@ impl Reader {
     /// Those of reading the lake.
     pub fn look(&self, lake: &Lake, since: i64) -> Result<(Files, Vec<DataFile>)> {
         let snapshot = lake.snapshot(Table::Observations).map_err(from_lake)?;
-        let mut files: Vec<DataFile> = snapshot.files.iter().cloned().collect();
-        files.sort_by(|a, b| (a.min_time_us, &a.path).cmp(&(b.min_time_us, &b.path)));
-        let is_old =
-            |file: &&DataFile| mark_of(&file.path).is_some_and(|mark| mark <= since) || self.is_known(lake, &file.path);
-        let (old, new): (Vec<&DataFile>, Vec<&DataFile>) = files.iter().partition(is_old);
-        let n_read = old.iter().map(|file| (file.path.clone(), usize::MAX)).collect();
-        let new = new.into_iter().cloned().collect();
-        Ok((Files { files, n_read }, new))
+        let (mut files, mut new) = (Vec::new(), Vec::new());
+        for file in snapshot.files.iter() {
+            let is_settled = mark_of(&file.path).is_some_and(|mark| mark <= since);
+            if is_settled || self.known.contains(&file.path) {
+                files.push(file.clone());
+                continue;
+            }
+            let (mut read, unread) = self.parts_of(lake, file);
+            if unread.is_empty() {
+                files.push(file.clone());
+            } else {
+                files.append(&mut read);
+                new.extend(unread);
+            }
+        }
+        let n_read = files.iter().map(|file| (file.path.clone(), usize::MAX)).collect();
+        files.extend(new.iter().cloned());
+        for files in [&mut files, &mut new] {
+            files.sort_by(|a, b| (a.min_time_us, &a.path).cmp(&(b.min_time_us, &b.path)));
+        }
+        let listed = snapshot.files.iter().map(|file| file.path.clone()).collect();
+        Ok((Files { files, n_read, listed }, new))
     }
 
     /// Notes that every file of a pass was read.
     pub fn finish(&mut self, files: Files) {
-        self.known = files.files.into_iter().map(|file| file.path).collect();
+        self.known = files.listed;
     }
 
-    fn is_known(&self, lake: &Lake, path: &str) -> bool {
-        let mut open = vec![path.to_owned()];
-        for _ in 0..MERGES_MAX {
-            let Some(path) = open.pop() else { return true };
-            if self.known.contains(&path) {
+    /// What a file was merged from: files that were read, and such that were not. One that is no merge, or where
+    /// nobody knows, is one file that was not read.
+    fn parts_of(&self, lake: &Lake, file: &DataFile) -> (Vec<DataFile>, Vec<DataFile>) {
+        let (mut read, mut unread, mut n_merges) = (Vec::new(), Vec::new(), 0);
+        let mut open = vec![file.clone()];
+        while let Some(part) = open.pop() {
+            if self.known.contains(&part.path) {
+                read.push(part);
                 continue;
             }
-            match lake.merged_from(Table::Observations, &path) {
-                Some(inputs) => open.extend(inputs),
-                None => return false,
+            match lake.merged_from(Table::Observations, &part.path) {
+                Some(inputs) if n_merges < MERGES_MAX => {
+                    n_merges += 1;
+                    open.extend(inputs);
+                }
+                _ => unread.push(part),
             }
         }
-        open.is_empty()
+        (read, unread)
     }
 }
 

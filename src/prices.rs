@@ -1,7 +1,7 @@
 //! The price book that this process charges by: the version in use of the data folder, and `cost.source`.
 //!
-//! Wiring between configuration and `ledger`, whose [`PriceStore`] keeps the versions. Read once at start; a
-//! server that runs goes on with the version it started with.
+//! Wiring between configuration and `ledger`, whose [`PriceStore`] keeps the versions. A server that runs takes up
+//! another version when it is taken into use ([`crate::serve`]).
 
 use std::sync::Arc;
 

@@ -7,11 +7,14 @@
 use serde_json::Value;
 use spanledger_testkit::otlp::{self, int, text};
 use spanledger_testkit::server::Server;
+use spanledger_testkit::wait;
 
 use crate::support::{BINARY, TestServer, data_of, decimal, int as int_of, plain, run, run_ok};
 
 /// Spans a request: as a batching SDK would send them.
 const SPANS_A_REQUEST: usize = 100;
+/// A server looks at the version in use every second.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 /// How the GenAI conventions spell a provider that the price data spell otherwise.
 const CONVENTION_NAMES: [(&str, &str); 6] = [
     ("aws", "aws.bedrock"),
@@ -363,6 +366,85 @@ async fn a_contract_and_prices_of_tools_are_charged_from_the_next_start() {
     );
     let used = run_ok(folder.path(), &["prices", "use", "v0", "--data", data]);
     assert!(used.contains("0 added, 3 removed"), "{used}");
+}
+
+/// The same beside a running server: what is settled stays, what comes is charged by the version in use, also when an
+/// earlier one is taken into use again. A version that was damaged changes nothing.
+#[tokio::test]
+async fn a_running_server_charges_by_the_version_that_is_taken_into_use() {
+    let server = TestServer::start().await;
+    let folder = server.data().parent().unwrap().to_owned();
+    let prices = |arguments: &[&str]| {
+        let data = server.data().to_str().unwrap();
+        run_ok(&folder, &[&["prices"], arguments, &["--data", data]].concat())
+    };
+    let is_in_use = async |version: &str| {
+        wait::until(&format!("version {version}"), DEADLINE, async || {
+            let status = server.get("/api/v1/status").await?.json()?;
+            let is_it = status["price_book"]
+                .as_str()
+                .is_some_and(|name| name.starts_with(version));
+            Ok(is_it.then_some(()))
+        })
+        .await
+        .unwrap();
+    };
+    let list_price = async || {
+        let query = "SELECT price('openai', 'gpt-4o', TIMESTAMP '2026-11-18T12:00:00', 1000000, 0) AS usd";
+        decimal(&server.sql_row(query).await.unwrap(), "usd").unwrap()
+    };
+    let mut number = 0;
+    let mut charged = async || {
+        number += 1;
+        let id = format!("call-{number}");
+        send(&server, vec![chat(number, "gpt-4o", &id, "2026-11-18T12:00:00Z", &[])]).await;
+        let row = server
+            .sql_row(&format!("SELECT own_cost FROM calls WHERE response_id = '{id}'"))
+            .await
+            .unwrap();
+        decimal(&row, "own_cost").unwrap()
+    };
+    let listed = charged().await;
+    assert_eq!(list_price().await, "2.5");
+
+    std::fs::write(folder.join("acme.csv"), CONTRACT).unwrap();
+    prices(&["import", "acme.csv"]);
+    is_in_use("v1-").await;
+    let contracted = charged().await;
+    assert_ne!(contracted, listed);
+    std::fs::write(
+        folder.join("list.csv"),
+        "provider,model,input,output\nopenai,gpt-4o,3,9\n",
+    )
+    .unwrap();
+    prices(&["import", "list.csv", "--as", "list"]);
+    is_in_use("v2-").await;
+    assert_eq!(list_price().await, "3");
+
+    prices(&["use", "v0"]);
+    is_in_use("genai-prices").await;
+    assert_eq!(charged().await, listed);
+    assert_eq!(list_price().await, "2.5");
+
+    // Not a version: the one before stays, and a good one is taken up again.
+    let current = server.data().join("prices/current");
+    std::fs::write(&current, "v9-000000000000\n").unwrap();
+    wait::until("a word of the version that cannot be read", DEADLINE, async || {
+        Ok(server.printed().contains("v9-000000000000").then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(charged().await, listed);
+    prices(&["use", "1"]);
+    is_in_use("v1-").await;
+    assert_eq!(charged().await, contracted);
+
+    let stays = server
+        .sql("SELECT own_cost FROM calls ORDER BY response_id")
+        .await
+        .unwrap();
+    let costs: Vec<_> = stays.iter().map(|row| decimal(row, "own_cost").unwrap()).collect();
+    assert_eq!(costs, [&*listed, &contracted, &listed, &listed, &contracted]);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use datafusion::object_store::ObjectStore;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
+use parking_lot::RwLock;
 use spanledger_access::Principal;
 use spanledger_lake::Lake;
 use spanledger_ledger::allocation::RuleSet;
@@ -94,12 +95,29 @@ pub struct Engine {
 
 struct Shared {
     lake: Lake,
-    book: Arc<PriceBook>,
+    priced: RwLock<Priced>,
     clock: Arc<dyn Clock>,
-    base: SessionState,
-    prices: Arc<PriceTable>,
     turns: Arc<Semaphore>,
     threads: Threads,
+}
+
+/// What depends on the price book. A session has the one that was in use when it began.
+#[derive(Clone)]
+struct Priced {
+    book: Arc<PriceBook>,
+    base: SessionState,
+    prices: Arc<PriceTable>,
+}
+
+impl Priced {
+    fn new(mut base: SessionState, book: Arc<PriceBook>, dialects: &Arc<dyn Dialects>) -> Result<Self> {
+        functions::register(&mut base, &book, dialects)?;
+        Ok(Self {
+            prices: Arc::new(PriceTable::new(Arc::clone(&book))),
+            book,
+            base,
+        })
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -130,21 +148,18 @@ impl Engine {
         dialects: Arc<dyn Dialects>,
     ) -> Result<Self> {
         let n_threads = std::thread::available_parallelism().map_or(2, usize::from);
-        let mut base = SessionStateBuilder::new()
+        let base = SessionStateBuilder::new()
             .with_config(session_config(n_threads))
             .with_runtime_env(runtime_env(&lake)?)
             .with_default_features()
             .build();
-        functions::register(&mut base, &book, &dialects)?;
         Ok(Self {
             rules: Arc::default(),
             policy: Policy::default(),
             shared: Arc::new(Shared {
                 lake,
-                prices: Arc::new(PriceTable::new(Arc::clone(&book))),
-                book,
+                priced: RwLock::new(Priced::new(base, book, &dialects)?),
                 clock,
-                base,
                 turns: Arc::new(Semaphore::new(CONCURRENT_QUERIES_MAX)),
                 threads: Threads::start(n_threads)?,
             }),
@@ -177,8 +192,24 @@ impl Engine {
 
     /// The price book.
     #[must_use]
-    pub fn book(&self) -> &Arc<PriceBook> {
-        &self.shared.book
+    pub fn book(&self) -> Arc<PriceBook> {
+        Arc::clone(&self.shared.priced.read().book)
+    }
+
+    /// Prices by another book from the next query on.
+    ///
+    /// # Errors
+    /// [`Internal`](ErrorKind::Internal) where the session cannot be made.
+    pub fn charge_by(&self, book: Arc<PriceBook>) -> Result<()> {
+        let mut priced = self.shared.priced.write();
+        let mut base = priced.base.clone();
+        functions::register_price(&mut base, &book)?;
+        *priced = Priced {
+            prices: Arc::new(PriceTable::new(Arc::clone(&book))),
+            book,
+            base,
+        };
+        Ok(())
     }
 
     /// Now, in nanoseconds since the Unix epoch.
@@ -199,11 +230,10 @@ impl Engine {
 
     /// Several queries of one principal over the same snapshots, so that their answers agree.
     pub(crate) fn session(&self, principal: &Principal) -> Session {
-        let mut base = self.shared.base.clone();
+        let Priced { mut base, prices, .. } = self.shared.priced.read().clone();
         let now = DateTime::from_timestamp_micros(self.now_ns().div_euclid(1_000));
         base.mark_start_execution();
         base.execution_props_mut().query_execution_start_time = now;
-        let prices = Arc::clone(&self.shared.prices);
         let rules = Arc::clone(&self.rules);
         let catalog = Catalog::new(self.shared.lake.clone(), principal.clone(), base, prices, rules);
         Session {

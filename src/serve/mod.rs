@@ -6,6 +6,7 @@
 
 mod faces;
 mod ports;
+mod prices;
 mod routes;
 mod screen;
 mod signals;
@@ -148,6 +149,8 @@ impl Server {
             tasks: Vec::new(),
         };
         server.listen(ports, routes::router(faces, shared), &stopped);
+        let (settler, engine) = (Arc::clone(&server.settler), server.engine.clone());
+        server.spawn("price book", DRAIN, prices::follow(config, settler, engine, stopped));
         Ok(server)
     }
 

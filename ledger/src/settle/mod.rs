@@ -43,6 +43,7 @@ use spanledger_model::{Clock, LineKind, ObservationId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
+use crate::prices::PriceBook;
 use components::{Arrival, Ask, ComponentId, Components, Dirty, Position};
 use keys::KEY_COLUMNS;
 use plan::{Plan, Settled, Terms};
@@ -114,6 +115,7 @@ pub struct Progress {
 enum Order {
     SettleNow(oneshot::Sender<Result<SettleReport>>),
     Rebuild(oneshot::Sender<Result<SettleReport>>),
+    ChargeBy(Arc<PriceBook>),
 }
 
 /// A handle to the settlement task. The task ends when the last handle is dropped.
@@ -155,6 +157,15 @@ impl Settler {
         self.order(Order::Rebuild).await
     }
 
+    /// Charges by another book from the next pass on, as after a restart: what is settled stays as it is until its
+    /// calls are settled again.
+    ///
+    /// # Errors
+    /// Busy where settlement has stopped.
+    pub async fn charge_by(&self, book: Arc<PriceBook>) -> Result<()> {
+        self.orders.send(Order::ChargeBy(book)).await.map_err(|_| stopped())
+    }
+
     /// Tells how far a start or a rebuild has come.
     #[must_use]
     pub fn watch_progress(&self) -> watch::Receiver<Progress> {
@@ -163,15 +174,16 @@ impl Settler {
 
     async fn order(&self, order: fn(oneshot::Sender<Result<SettleReport>>) -> Order) -> Result<SettleReport> {
         let (reply, answer) = oneshot::channel();
-        let stopped = || {
-            Error::new(
-                crate::error::ErrorKind::Busy,
-                "settlement has stopped; restart the server",
-            )
-        };
         self.orders.send(order(reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
+}
+
+fn stopped() -> Error {
+    Error::new(
+        crate::error::ErrorKind::Busy,
+        "settlement has stopped; restart the server",
+    )
 }
 
 async fn run(mut worker: Worker, mut inbox: mpsc::Receiver<Order>) {
@@ -183,6 +195,8 @@ async fn run(mut worker: Worker, mut inbox: mpsc::Receiver<Order>) {
             order = inbox.recv() => match order {
                 Some(Order::SettleNow(reply)) => drop(reply.send(worker.settle_now().await)),
                 Some(Order::Rebuild(reply)) => drop(reply.send(worker.rebuild().await)),
+                // Between passes: one pass charges by one book.
+                Some(Order::ChargeBy(book)) => worker.terms.book = book,
                 None => return,
             },
             changed = positions.changed() => {

@@ -32,17 +32,23 @@ use spanledger_ledger::prices::PriceBook;
 
 use crate::dialects::Dialects;
 
+/// Adds `price` over a book, in the place of the one over another.
+pub(crate) fn register_price(state: &mut SessionState, book: &Arc<PriceBook>) -> Result<()> {
+    let price = ScalarUDF::from(price::Price::new(Arc::clone(book)));
+    state.register_udf(Arc::new(price)).map(|_| ())
+}
+
 /// Adds our functions to a session and bounds the unbounded ones.
 pub(crate) fn register(state: &mut SessionState, book: &Arc<PriceBook>, known: &Arc<dyn Dialects>) -> Result<()> {
     for function in [
         id_hex::id_hex(),
         Arc::new(ScalarUDF::from(time_bucket::TimeBucket::new())),
         Arc::new(ScalarUDF::from(cost_round::CostRound::new())),
-        Arc::new(ScalarUDF::from(price::Price::new(Arc::clone(book)))),
         Arc::new(ScalarUDF::from(call_hops::CallHops::new())),
     ] {
         state.register_udf(function)?;
     }
+    register_price(state, book)?;
     for function in dialects::text_functions(known) {
         state.register_udf(Arc::new(ScalarUDF::from(function)))?;
     }

@@ -245,11 +245,6 @@ impl UnitId {
         })
     }
 
-    /// Units that are more specific come first, so that they are taken out before what holds them.
-    pub fn most_specific_first() -> impl Iterator<Item = Self> {
-        LATTICE.order.iter().copied()
-    }
-
     /// The one of `priced` whose price applies to it: itself, or else its closest ancestor.
     #[must_use]
     pub fn priced_by(self, priced: UnitSet) -> Option<Self> {
@@ -389,6 +384,15 @@ impl UnitSet {
         self.0 == 0
     }
 
+    /// Its units, the more specific ones first, so that they are taken out before what holds them.
+    pub fn most_specific_first(self) -> impl Iterator<Item = UnitId> {
+        LATTICE
+            .levels
+            .iter()
+            .rev()
+            .flat_map(move |level| level.and(self).iter())
+    }
+
     /// Its units, in the order of the table.
     pub fn iter(self) -> impl Iterator<Item = UnitId> {
         let mut rest = self.0;
@@ -406,10 +410,14 @@ impl FromIterator<UnitId> for UnitSet {
     }
 }
 
+/// No unit has more dimensions; a test holds it.
+const N_DIMENSIONS_MAX: usize = 6;
+
 struct Lattice {
     ancestors: [UnitSet; N_UNITS],
     descendants: [UnitSet; N_UNITS],
-    order: [UnitId; N_UNITS],
+    /// By number of dimensions.
+    levels: [UnitSet; N_DIMENSIONS_MAX + 1],
     bucket: [Bucket; N_UNITS],
     /// The units that count tokens.
     tokens: UnitSet,
@@ -419,25 +427,21 @@ static LATTICE: LazyLock<Lattice> = LazyLock::new(|| {
     let mut lattice = Lattice {
         ancestors: [UnitSet::EMPTY; N_UNITS],
         descendants: [UnitSet::EMPTY; N_UNITS],
-        order: [UnitId(0); N_UNITS],
+        levels: [UnitSet::EMPTY; N_DIMENSIONS_MAX + 1],
         bucket: [Bucket::Request; N_UNITS],
         tokens: UnitSet::EMPTY,
     };
-    for (place, slot) in UnitId::all().zip(lattice.order.iter_mut()) {
-        *slot = place;
-    }
     for unit in UnitId::all() {
         let ancestors = UnitId::all().filter(|candidate| *candidate != unit && candidate.is_within(unit));
         lattice.ancestors[unit.index()] = ancestors.collect();
         let descendants = UnitId::all().filter(|candidate| *candidate != unit && unit.is_within(*candidate));
         lattice.descendants[unit.index()] = descendants.collect();
         lattice.bucket[unit.index()] = unit.find_bucket();
+        let level = &mut lattice.levels[unit.unit().dimensions.len().min(N_DIMENSIONS_MAX)];
+        *level = level.with(unit);
     }
     let tokens = UnitId::all().filter(|unit| unit.dimension("family") == Some("tokens"));
     lattice.tokens = tokens.collect();
-    lattice
-        .order
-        .sort_by_key(|unit| std::cmp::Reverse(unit.unit().dimensions.len()));
     lattice
 });
 
@@ -466,6 +470,18 @@ mod tests {
             assert_eq!(UnitId::of_usage_key(key), Some(unit));
             assert_eq!(UnitId::of_price_key(unit.unit().price_key), Some(unit));
         }
+    }
+
+    #[test]
+    fn the_more_specific_units_come_first() {
+        let all: UnitSet = UnitId::all().collect();
+        let in_order: Vec<usize> = all
+            .most_specific_first()
+            .map(|unit| unit.unit().dimensions.len())
+            .collect();
+        assert_eq!(in_order.len(), N_UNITS);
+        assert!(in_order.is_sorted_by(|a, b| a >= b));
+        assert!(in_order[0] <= N_DIMENSIONS_MAX);
     }
 
     #[test]

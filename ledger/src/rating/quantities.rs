@@ -107,7 +107,7 @@ impl Quantities {
         }
         let positive = self.positive();
         let mut leaves = [0; N_UNITS];
-        for unit in UnitId::most_specific_first().filter(|unit| units.contains(*unit)) {
+        for unit in units.most_specific_first() {
             let whole = self.count(unit, positive)?;
             let parts = unit.descendants().and(units);
             let parts_sum: i128 = parts.iter().map(|part| i128::from(leaves[part.index()])).sum();

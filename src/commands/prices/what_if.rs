@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use spanledger_lake::Table;
 use spanledger_lake::tables::calls;
+use spanledger_ledger::allocation::{Target, UNALLOCATED};
 use spanledger_ledger::charge::{billed_model, charge};
 use spanledger_ledger::prices::{PriceBook, PriceQuery};
 use spanledger_model::clock::SystemClock;
@@ -262,7 +263,7 @@ impl Tally {
 
 fn value_of(call: &Call, dimension: &str) -> Option<String> {
     let dimensions = &call.dimensions;
-    match dimension {
+    let value = match dimension {
         "team" => dimensions.team.clone(),
         "project" => dimensions.project.clone(),
         "cost_center" => dimensions.cost_center.clone(),
@@ -281,7 +282,10 @@ fn value_of(call: &Call, dimension: &str) -> Option<String> {
             text.split_once('T').map(|(day, _)| day.to_owned())
         }
         _ => None,
-    }
+    };
+    // As cost reports name it.
+    let unallocated = || Target::parse(dimension).map(|_| UNALLOCATED.to_owned());
+    value.or_else(unallocated)
 }
 
 fn write(args: &WhatIfArgs, groups: &BTreeMap<Vec<Option<String>>, Tally>) -> anyhow::Result<()> {

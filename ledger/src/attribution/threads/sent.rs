@@ -70,13 +70,6 @@ pub(super) struct ContextSizes<'t> {
     pub(super) has_known_tools: bool,
 }
 
-impl ContextSizes<'_> {
-    /// True where a record tells the messages that were sent.
-    pub(super) fn tells_messages(&self) -> bool {
-        !self.input.is_empty() || !self.before.is_empty()
-    }
-}
-
 #[derive(Deserialize)]
 struct OfAgent<'t> {
     #[serde(borrow)]

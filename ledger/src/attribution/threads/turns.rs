@@ -327,7 +327,9 @@ impl<'f> Walk<'_, 'f> {
     }
 
     /// What no claim of the first context explains: a message, where its instructions are known and its messages
-    /// are not; definitions that nobody tells, where the messages are much less than was sent.
+    /// are not. Where messages are told the rest is how far sizes in bytes are off, unless that cannot be: with
+    /// definitions and from the first message on, what is told is all there was, and a token is a byte at least;
+    /// else what is more than all that is told is definitions nobody tells, or a history the record leaves out.
     fn complete_base(&self, turn: &mut Turn, context: &ContextSizes<'_>) {
         if turn.base.is_empty() {
             return;
@@ -335,10 +337,14 @@ impl<'f> Walk<'_, 'f> {
         let weight = rest(turn.input, &turn.base);
         let common = &self.around.common;
         let is_told = |cause: Cause| turn.base.iter().any(|claim| claim.cause == cause);
-        if context.tells_messages() {
-            let is_much = weight > weight_of(&turn.base);
-            if !is_told(Cause::Definition) && is_much {
-                turn.base.insert(0, plain(&common.base, Cause::Undivided, weight));
+        let is_prefix = |claim: &&Claim| matches!(claim.cause, Cause::Definition | Cause::System);
+        let after = turn.base.iter().take_while(is_prefix).count();
+        if let Some(first) = context.before.first().or(context.input.first()) {
+            let is_whole = is_told(Cause::Definition) && matches!(first.kind(), "user" | "system");
+            let told = weight_of(&turn.base).saturating_mul(if is_whole { 3 } else { 1 });
+            if weight > told {
+                let at = if is_told(Cause::Definition) { after } else { 0 };
+                turn.base.insert(at, plain(&common.base, Cause::Undivided, weight));
             }
             return;
         }
@@ -348,8 +354,6 @@ impl<'f> Walk<'_, 'f> {
         } else {
             plain(&common.base, Cause::Undivided, weight)
         };
-        let is_prefix = |claim: &&Claim| matches!(claim.cause, Cause::Definition | Cause::System);
-        let after = turn.base.iter().take_while(is_prefix).count();
         turn.base.insert(after, rest);
     }
 

@@ -150,8 +150,9 @@ async fn every_synthetic_fixture_comes_to_what_its_documentation_says() {
     check(&fixtures, Delivery::TwiceOver).await;
 }
 
-/// The money on the lines is the money on the calls, and their tokens are the calls' tokens, call by call: who
-/// caused a cost divides it and never changes it.
+/// The money on the lines is the money on the calls, and their tokens are the calls' tokens, hour by hour and
+/// conversation by conversation: who caused a cost divides it and never changes it. (What is sent again is one line an
+/// hour, for all calls that sent it.)
 async fn the_ledger_adds_up_to_the_calls(server: &TestServer, context: &str) {
     let calls = server.sql_row("SELECT SUM(own_cost) AS cost FROM calls").await.unwrap();
     let lines = server
@@ -161,11 +162,15 @@ async fn the_ledger_adds_up_to_the_calls(server: &TestServer, context: &str) {
     assert_eq!(decimal(&calls, "cost"), decimal(&lines, "cost"), "{context}");
     let differing = server
         .sql_row(
-            "SELECT COUNT(*) AS n FROM calls JOIN (
-               SELECT call_id, SUM(effective_cost) AS cost, SUM(tokens) AS tokens FROM ledger GROUP BY call_id
-             ) AS charged USING (call_id)
-             WHERE COALESCE(cost, 0) <> COALESCE(own_cost, 0)
-                OR tokens <> COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)",
+            "SELECT COUNT(*) AS n FROM (
+               SELECT hour, session_id, service, provider, SUM(cost) AS cost, SUM(tokens) AS tokens FROM (
+                 SELECT date_trunc('hour', time) AS hour, session_id, service, provider,
+                        COALESCE(effective_cost, 0) AS cost, tokens FROM ledger
+                 UNION ALL
+                 SELECT date_trunc('hour', time), session_id, service, provider, -COALESCE(own_cost, 0),
+                        -(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)) FROM calls
+               ) AS told GROUP BY hour, session_id, service, provider
+             ) AS summed WHERE cost <> 0 OR tokens <> 0",
         )
         .await
         .unwrap();

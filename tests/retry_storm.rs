@@ -19,7 +19,7 @@ use spanledger_testkit::server::{Addresses, Server};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::support::{BINARY, data_of, decimal, int, run_ok};
+use crate::support::{BINARY, LEDGER, data_of, decimal, int, run_ok};
 
 const SEED: u64 = 20_261_123;
 /// Emitters of all signals and of both sides of MCP calls.
@@ -284,12 +284,6 @@ fn compact(folder: &TempDir) -> u64 {
     report["n_rows_deduplicated"].as_u64().unwrap()
 }
 
-/// What is charged and to whom: the net of each kind of line.
-const LEDGER: &str = "SELECT call_id, session_id, service, model, cause, server, tool, history, touch, bucket, method,
-    SUM(tokens) AS tokens, SUM(n_calls) AS n_calls, SUM(effective_cost) AS cost FROM ledger
-    GROUP BY call_id, session_id, service, model, cause, server, tool, history, touch, bucket, method
-    HAVING SUM(tokens) <> 0 OR SUM(effective_cost) <> 0
-    ORDER BY call_id, session_id, service, model, cause, server, tool, history, touch, bucket, method";
 const CALLS: &str = "SELECT * FROM calls ORDER BY call_id";
 
 /// Rows of the raw tables.

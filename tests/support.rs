@@ -11,6 +11,14 @@ use tempfile::TempDir;
 /// The built binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_spanledger");
 
+/// What is charged and to whom: the net of each kind of line, however many lines it took.
+pub const LEDGER: &str =
+    "SELECT call_id, session_id, service, model, cause, server, tool, history, touch, bucket, method,
+    SUM(tokens) AS tokens, SUM(n_calls) AS n_calls, SUM(effective_cost) AS cost FROM ledger
+    GROUP BY call_id, session_id, service, model, cause, server, tool, history, touch, bucket, method
+    HAVING SUM(tokens) <> 0 OR SUM(effective_cost) <> 0
+    ORDER BY call_id, session_id, service, model, cause, server, tool, history, touch, bucket, method";
+
 /// A server and the folder it lives in, both gone when this is dropped.
 pub struct TestServer {
     server: Server,

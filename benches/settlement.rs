@@ -2,8 +2,8 @@
 //!
 //! Sessions of an agent over one simulated day: most short, some of 200 calls over half an hour, each call with its
 //! cache and a tool call, a correction of one session in a hundred an hour later. They are written into a lake on disk
-//! in slices of simulated time and settled after each, as a server does; then a settler starts on the whole lake, then
-//! one rebuilds it. Peak resident memory is that of the whole process, the lake's buffers and its compaction included.
+//! in slices of simulated time and settled after each, as a server does; then, each in a process of its own, a settler
+//! starts on the whole lake, and one rebuilds it. Peak resident memory is that of the whole process, the lake's buffers and its compaction included.
 //!
 //! Run: `cargo bench -p spanledger-ledger --bench settlement -- 1000000 [FOLDER]` (10,000 calls by default). Prints,
 //! and stops where the rebuild finds anything to write.
@@ -16,7 +16,7 @@
     reason = "a benchmark speaks on its terminal and stops where it cannot measure"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,13 +60,65 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let n_calls = arguments.next().map_or(10_000, |text| text.parse().unwrap());
     let scratch = tempfile::tempdir().unwrap();
-    let folder = arguments.next().map_or(scratch.path().to_owned(), Into::into);
+    let folder: PathBuf = arguments.next().map_or(scratch.path().to_owned(), Into::into);
+    let phase = arguments.next();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(run(n_calls, &folder));
+    match phase.as_deref() {
+        Some(phase) => runtime.block_on(settle_again(&folder, phase == "rebuild")),
+        None => runtime.block_on(run(n_calls, &folder)),
+    }
+    if phase.is_none() {
+        // Each in a process of its own, so that its memory is its own.
+        for phase in ["restart", "rebuild"] {
+            let program = std::env::current_exe().unwrap();
+            let folder = folder.to_str().unwrap();
+            let arguments = [n_calls.to_string(), folder.to_owned(), phase.to_owned()];
+            let status = std::process::Command::new(program).args(arguments).status().unwrap();
+            assert!(status.success(), "{phase} failed");
+        }
+    }
+}
+
+/// What a server does when it starts on the lake, or the rebuild of all of it.
+async fn settle_again(folder: &Path, is_rebuild: bool) {
+    let mut options = LakeOptions {
+        data_dir: folder.to_owned(),
+        ..LakeOptions::default()
+    };
+    options.compaction.enabled = false;
+    let lake = Lake::open(options, Arc::new(SystemClock), &NothingToReplay)
+        .await
+        .unwrap();
+    let (name, opened_mib, started) = (
+        if is_rebuild { "rebuild" } else { "restart" },
+        peak_mib(),
+        Instant::now(),
+    );
+    let settler = settler(&lake);
+    let report = if is_rebuild {
+        settler.rebuild().await.unwrap()
+    } else {
+        settler.settle_now().await.unwrap()
+    };
+    println!(
+        "{name}: {:.0} s, {} components folded, {} calls and {} lines written; peak resident memory {} MiB, {opened_mib} MiB \
+         when the lake was open",
+        started.elapsed().as_secs_f64(),
+        report.n_components,
+        report.n_calls_written,
+        report.n_lines,
+        peak_mib()
+    );
+    assert_eq!(
+        (report.n_calls_written, report.n_calls_outdated, report.n_lines),
+        (0, 0, 0)
+    );
+    drop(settler);
+    lake.shutdown().await.unwrap();
 }
 
 async fn run(n_calls: usize, folder: &Path) {
@@ -76,7 +128,7 @@ async fn run(n_calls: usize, folder: &Path) {
     };
     // To tell settlement's memory from that of compaction.
     options.compaction.enabled = std::env::var_os("NO_COMPACTION").is_none();
-    let lake = Lake::open(options.clone(), Arc::new(SystemClock), &NothingToReplay)
+    let lake = Lake::open(options, Arc::new(SystemClock), &NothingToReplay)
         .await
         .unwrap();
     println!(
@@ -114,37 +166,6 @@ async fn run(n_calls: usize, folder: &Path) {
         peak_mib()
     );
     lake.shutdown().await.unwrap();
-    drop(lake);
-    for is_rebuild in [false, true] {
-        let name = if is_rebuild { "rebuild" } else { "restart" };
-        let mut options = options.clone();
-        options.compaction.enabled = false;
-        let lake = Lake::open(options, Arc::new(SystemClock), &NothingToReplay)
-            .await
-            .unwrap();
-        forget_peak();
-        let started = Instant::now();
-        let settler = settler(&lake);
-        let report = if is_rebuild {
-            settler.rebuild().await.unwrap()
-        } else {
-            settler.settle_now().await.unwrap()
-        };
-        println!(
-            "{name}: {:.0} s, {} components folded, {} calls and {} lines written; peak resident memory {} MiB",
-            started.elapsed().as_secs_f64(),
-            report.n_components,
-            report.n_calls_written,
-            report.n_lines,
-            peak_mib()
-        );
-        assert_eq!(
-            (report.n_calls_written, report.n_calls_outdated, report.n_lines),
-            (0, 0, 0)
-        );
-        drop(settler);
-        lake.shutdown().await.unwrap();
-    }
 }
 
 fn settler(lake: &Lake) -> Settler {
@@ -327,9 +348,4 @@ fn peak_mib() -> u64 {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     kib / 1024
-}
-
-/// Begins to measure the peak anew, where the system allows it.
-fn forget_peak() {
-    drop(std::fs::write("/proc/self/clear_refs", "5"));
 }

@@ -19,7 +19,7 @@ use crate::tables::Table;
 /// Days of spans, logs, metrics and payloads kept by default: a month can be looked into span by span until the
 /// next one is; what is charged, and why, is in the facts for ever.
 pub const DEFAULT_RAW_DAYS: u32 = 30;
-/// Fewest days of any table: settlement works on today and yesterday.
+/// Fewest days of any table: today, and yesterday for what comes late.
 pub const RETENTION_DAYS_MIN: u32 = 2;
 /// Most days that can be asked for, about a century: beyond it, say `forever`.
 pub const RETENTION_DAYS_MAX: u32 = 36_500;

@@ -180,6 +180,20 @@ impl Directory {
         learnt
     }
 
+    /// Forgets the oldest days as long as there are more spellings than `n_max`, but for the newest day.
+    pub fn forget_beyond(&mut self, n_max: usize) {
+        while self.known.len() > n_max {
+            let days = || self.known.values().map(|known| known.day);
+            let (Some(oldest), Some(newest)) = (days().min(), days().max()) else {
+                return;
+            };
+            if oldest == newest {
+                return;
+            }
+            self.known.retain(|_, known| known.day > oldest);
+        }
+    }
+
     /// Forgets the days before a time, nanoseconds since the Unix epoch.
     pub fn forget_before(&mut self, time_ns: i64) {
         let first = time_ns.div_euclid(DAY_NS);

@@ -134,6 +134,9 @@ pub struct Components {
 /// Observations that a component may have to be linked to others by name and time: a link is a guess, and a
 /// server that everybody calls without context must not make one component of everything.
 const LINKED_MAX: usize = 50_000;
+/// Spellings of names in clear that are kept, three a tool and day: beyond it the oldest day's are forgotten, and
+/// records that come late for that day keep the spelling they have.
+const NAMES_MAX: usize = 200_000;
 /// Up to this size a component's memory grows by one observation at a time.
 const SMALL_COMPONENT: usize = 8;
 
@@ -457,6 +460,11 @@ impl Components {
         if let Some(component) = self.get_mut(home) {
             component.lines.extend([line]);
         }
+    }
+
+    /// Keeps the names in clear in bounds: hostile records may name a tool each.
+    pub fn bound_names(&mut self) {
+        self.context.names.forget_beyond(NAMES_MAX);
     }
 
     /// Evicts settled components until `n_records_max` observations and lines are left, those that ended first

@@ -56,6 +56,8 @@ const PLAN_MAX: usize = 20_000;
 /// Components that are looked for at a time, to begin with and at most.
 const ASKED_FIRST: usize = 4_096;
 const ASKED_MAX: usize = 65_536;
+/// The share of the bound that is taken in at a time: records bring their lines, and are held beside what is there.
+const PARTS: usize = 8;
 /// Bits of a word.
 const WORD_BITS: usize = 64;
 
@@ -390,7 +392,7 @@ impl Worker {
                     }
                 }
                 n_read.push((&file.path, next));
-                if pass.fresh.len() > self.options.observations_max / 4 {
+                if pass.fresh.len() > self.options.observations_max / PARTS {
                     self.complete(pass).await?;
                     // Only now may they be found in the lake: before, they would be taken for settled ones.
                     pass.fresh.clear();
@@ -447,7 +449,7 @@ impl Worker {
                     }
                 }
                 self.progress.send_replace(progress);
-                if n_asked > self.options.observations_max / 4 {
+                if n_asked > self.options.observations_max / PARTS {
                     self.complete(pass).await?;
                     self.relieve(pass).await?;
                     n_asked = 0;
@@ -466,7 +468,8 @@ impl Worker {
             // What is asked for by one alone has to be loaded, however large it is.
             let n_rows_max = match n_asking {
                 0..=1 => usize::MAX,
-                _ => self.options.observations_max / 2,
+                // Lines in force come with them.
+                _ => self.options.observations_max / PARTS,
             };
             let is_loaded = match n_asking {
                 0 if !self.link_waiting(pass).await? => return Ok(()),
@@ -524,6 +527,7 @@ impl Worker {
 
     /// Keeps memory in bounds: evicts what is settled, and where that is not enough settles what is not due yet.
     async fn relieve(&mut self, pass: &mut Pass) -> Result<()> {
+        self.components.bound_names();
         let n_max = self.options.observations_max;
         if self.components.n_records() <= n_max {
             return Ok(());
@@ -550,6 +554,7 @@ impl Worker {
         pass.report.n_components += ids.len() as u64;
         let mut plan = Plan::default();
         let mut settled: Vec<(ComponentId, Settled)> = Vec::new();
+        let mut n_held = 0;
         for id in ids {
             let Some(component) = self.components.get(id) else {
                 continue;
@@ -558,10 +563,13 @@ impl Worker {
             let (changes, remembered) = plan::difference(component, desired, now_ns);
             // A plan is written when more comes, so that the last one, which carries the position, is never empty
             // where there was anything to write.
-            if !changes.is_empty() && plan.calls.len() + plan.lines.len() > PLAN_MAX {
+            let is_large = plan.calls.len() + plan.lines.len() > PLAN_MAX;
+            if is_large && !changes.is_empty() || n_held > PLAN_MAX {
                 let plan = std::mem::take(&mut plan);
                 self.write(pass, plan, std::mem::take(&mut settled)).await?;
+                n_held = 0;
             }
+            n_held += remembered.lines.len();
             plan.extend(changes);
             settled.push((id, remembered));
         }

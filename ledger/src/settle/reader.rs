@@ -23,6 +23,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// nanoseconds: names are given when a file is written, a little before it is committed, by a clock that
 /// may be set back.
 pub const MARK_SLACK_NS: i64 = 600_000_000_000;
+/// A file with fewer rows is read whole.
+const RANGED_ROWS_MIN: u64 = 16_384;
 /// Microseconds of an hour.
 const HOUR_US: i64 = 3_600_000_000;
 /// Merges of merges that are followed to the files that were read.
@@ -138,10 +140,22 @@ impl Rows {
     /// # Errors
     /// Those of reading the lake.
     pub async fn open(lake: &Lake, file: &DataFile, columns: Option<&[&str]>) -> Result<Self> {
-        let rows = lake.open_file(Table::Observations, file, columns, None).await;
+        Self::open_range(lake, file, columns, None).await
+    }
+
+    /// Opens some rows of a file.
+    async fn open_range(
+        lake: &Lake,
+        file: &DataFile,
+        columns: Option<&[&str]>,
+        range: Option<Range<usize>>,
+    ) -> Result<Self> {
+        let next = range.as_ref().map_or(0, |range| range.start);
+        let ranges = range.map(|range| vec![range]);
+        let rows = lake.open_file(Table::Observations, file, columns, ranges).await;
         Ok(Self {
             rows: rows.map_err(from_lake)?,
-            next: 0,
+            next,
         })
     }
 
@@ -282,7 +296,12 @@ impl Search {
                 }
                 is_done = false;
                 n_done.insert(&file.path, self.n_wants);
-                let mut rows = Rows::open(loading.lake, file, Some(&KEY_COLUMNS)).await?;
+                let is_wanted = |hour: i64| {
+                    let mut wanted = self.hours.iter().filter(|((_, wanted), _)| *wanted == hour);
+                    wanted.any(|((tenant, hour), number)| *number > done && has_hour(file, tenant.as_str(), *hour))
+                };
+                let range = range_of_hours(loading.lake, Table::Observations, file, is_wanted).await?;
+                let mut rows = Rows::open_range(loading.lake, file, Some(&KEY_COLUMNS), range).await?;
                 while let Some(batch) = rows.next().await? {
                     for (row, observation) in batch.into_iter().take_while(|(row, _)| *row < n_read) {
                         self.see(&file.path, row, &observation, (components, &pending), fresh);
@@ -355,6 +374,10 @@ impl Loaded {
         Ok(snapshot.files.iter().filter(has_any).cloned().collect())
     }
 
+    fn has_hour(&self, hour: i64) -> bool {
+        self.hours.iter().any(|(_, of)| *of == hour)
+    }
+
     /// Attaches what stands in the lake for the observations that were loaded: calls by their observations, lines by
     /// their call, else by their conversation or trace.
     async fn attach(self, lake: &Lake, components: &mut Components, ids: &HashSet<ObservationId>) -> Result<()> {
@@ -363,7 +386,8 @@ impl Loaded {
         for file in self.files_of(lake, Table::Calls)? {
             let mut rows = Vec::new();
             let columns = ["call_id", "observation_ids"];
-            let mut batches = Batches::columns(lake, Table::Calls, &file, &columns).await?;
+            let range = range_of_hours(lake, Table::Calls, &file, |hour| self.has_hour(hour)).await?;
+            let mut batches = Batches::columns(lake, Table::Calls, &file, &columns, range).await?;
             while let Some(batch) = batches.next().await? {
                 let members = calls::observation_ids(&batch);
                 let call_id = Decoder::new(&batch).id("call_id");
@@ -422,7 +446,8 @@ impl Loaded {
     ) -> Result<Vec<usize>> {
         let mut rows = Vec::new();
         let columns = ["tenant", "call_id", "trace_id", "session_id"];
-        let mut batches = Batches::columns(lake, Table::Ledger, file, &columns).await?;
+        let range = range_of_hours(lake, Table::Ledger, file, |hour| self.has_hour(hour)).await?;
+        let mut batches = Batches::columns(lake, Table::Ledger, file, &columns, range).await?;
         while let Some(batch) = batches.next().await? {
             let columns = Decoder::new(&batch);
             let (tenant, session) = (columns.text("tenant"), columns.text("session_id"));
@@ -476,16 +501,24 @@ impl Batches {
         })
     }
 
-    /// All rows with some columns.
-    async fn columns(lake: &Lake, table: Table, file: &DataFile, columns: &[&str]) -> Result<Self> {
+    /// A range of rows, or all, with some columns.
+    async fn columns(
+        lake: &Lake,
+        table: Table,
+        file: &DataFile,
+        columns: &[&str],
+        range: Option<Range<usize>>,
+    ) -> Result<Self> {
+        let next = range.as_ref().map_or(0, |range| range.start);
+        let ranges = range.map(|range| vec![range]);
         let rows = lake
-            .open_file(table, file, Some(columns), None)
+            .open_file(table, file, Some(columns), ranges)
             .await
             .map_err(from_lake)?;
         Ok(Self {
             rows: Some(rows),
-            first: 0,
-            next: 0,
+            first: next,
+            next,
         })
     }
 
@@ -498,6 +531,38 @@ impl Batches {
         self.next += batch.as_ref().map_or(0, RecordBatch::num_rows);
         Ok(batch)
     }
+}
+
+/// The rows of a file from the first to the last of some hours, for its rows are in the order of time; nothing
+/// where the file is too small for that to be worth a look.
+async fn range_of_hours(
+    lake: &Lake,
+    table: Table,
+    file: &DataFile,
+    is_wanted: impl Fn(i64) -> bool,
+) -> Result<Option<Range<usize>>> {
+    if file.n_rows < RANGED_ROWS_MIN {
+        return Ok(None);
+    }
+    let opened = lake.open_file(table, file, Some(&["time"]), None).await;
+    let mut rows = opened.map_err(from_lake)?;
+    let (mut range, mut row, mut last): (Option<Range<usize>>, usize, Option<(i64, bool)>) = (None, 0, None);
+    while let Some(batch) = rows.next().await.map_err(from_lake)? {
+        let time_ns = Decoder::new(&batch).timestamp_ns("time");
+        for time_ns in (0..batch.num_rows()).map(time_ns) {
+            let hour = hour_of(time_ns.unwrap_or(0));
+            let wanted = match last {
+                Some((same, wanted)) if same == hour => wanted,
+                _ => time_ns.is_none() || is_wanted(hour),
+            };
+            last = Some((hour, wanted));
+            if wanted {
+                range = Some(range.map_or(row, |range| range.start)..row + 1);
+            }
+            row += 1;
+        }
+    }
+    Ok(Some(range.unwrap_or(0..0)))
 }
 
 /// Rows in order as ranges.

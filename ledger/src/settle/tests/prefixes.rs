@@ -460,20 +460,20 @@ fn settle_seeds(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn settled_after_every_prefix_the_ledger_is_that_of_a_settlement_from_scratch() {
-    settle_seeds(0..75);
+    settle_seeds(0..30);
 }
 
 #[test]
 fn more_sessions_settled_after_every_prefix_are_those_of_a_settlement_from_scratch() {
-    settle_seeds(75..150);
+    settle_seeds(30..60);
 }
 
 #[test]
 fn yet_more_sessions_settled_after_every_prefix_are_those_of_a_settlement_from_scratch() {
-    settle_seeds(150..225);
+    settle_seeds(60..90);
 }
 
 #[test]
 fn still_more_sessions_settled_after_every_prefix_are_those_of_a_settlement_from_scratch() {
-    settle_seeds(225..300);
+    settle_seeds(90..120);
 }

@@ -71,8 +71,8 @@ pub struct SettleOptions {
     pub wait_max_ms: i64,
     /// How often a waiting component is looked at.
     pub tick_ms: u64,
-    /// Observations and lines in force that are kept in memory, 1 to 2 kB each; beyond it settled components are
-    /// evicted. 100,000 keep settlement under 256 MB, the memory of what was evicted (64 MiB) included.
+    /// Observations and lines in force that are kept in memory; beyond it settled components are evicted. It bounds
+    /// records, not bytes: what the process takes for 100,000 of them is measured in docs/performance.md.
     pub observations_max: usize,
 }
 

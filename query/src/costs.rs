@@ -24,6 +24,7 @@ use spanledger_model::FemtoUsd;
 use crate::engine::{Engine, QueryOptions, ResultSet, Session};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::limits::{COST_DIMENSIONS_MAX, COST_GROUPS_DEFAULT, COST_GROUPS_MAX};
+use crate::measures::{self, Measures, MethodShare};
 use crate::rows::{Row, rows};
 use crate::time::format_instant;
 use crate::views::{IS_INPUT, IS_OUTPUT, IS_UNPRICED};
@@ -109,12 +110,17 @@ impl Dimension {
     }
 
     /// The name of its groups, by its column.
-    fn group_name(self, column: String) -> String {
+    pub(crate) fn group_name(self, column: String) -> String {
         if self.is_allocated() {
             format!("COALESCE({column}, '{UNALLOCATED}')")
         } else {
             column
         }
+    }
+
+    /// True for what a call has itself, and not only its money lines.
+    pub(crate) fn is_of_calls(self) -> bool {
+        self.on_calls.is_some()
     }
 
     /// Reads a name; `user` and `session` are taken for their columns.
@@ -169,6 +175,8 @@ pub struct CostRequest {
     pub filters: Vec<(Dimension, Vec<Option<String>>)>,
     /// Rows at most; the rest is summed up in *other*. 0 takes the default.
     pub limit: usize,
+    /// Also the measures of tools.
+    pub measures: bool,
 }
 
 /// One row of a report.
@@ -199,6 +207,8 @@ pub struct CostRow {
     pub unpriced_calls: Option<i64>,
     /// Tokens whose cost is not known.
     pub unpriced_tokens: i64,
+    /// What tools cost in it, where the request asks for that.
+    pub measures: Option<Measures>,
 }
 
 /// Names of the measures, in the order of an answer.
@@ -234,6 +244,7 @@ impl CostRow {
             errors: count("errors"),
             unpriced_calls,
             unpriced_tokens,
+            measures: None,
         }
     }
 
@@ -283,12 +294,15 @@ impl CostRow {
         for (name, count) in MEASURES[1..].iter().zip(self.counts()) {
             map.serialize_entry(name, &count)?;
         }
+        if let Some(measures) = &self.measures {
+            measures.serialize_to(map)?;
+        }
         Ok(())
     }
 }
 
 /// A cost report.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CostReport {
     /// Dimensions it is split by.
     pub by: Vec<Dimension>,
@@ -302,6 +316,8 @@ pub struct CostReport {
     pub other: Option<CostRow>,
     /// Everything. The rows and *other* sum to it.
     pub total: CostRow,
+    /// How surely the cost is divided among who caused it.
+    pub methods: Vec<MethodShare>,
 }
 
 impl CostReport {
@@ -331,6 +347,14 @@ impl CostReport {
         measures.money("cost", rows.iter().map(|row| row.cost));
         for (index, name) in MEASURES[1..].iter().enumerate() {
             measures.int(name, rows.iter().map(|row| row.counts()[index]));
+        }
+        if self.total.measures.is_some() {
+            for (index, name) in measures::NAMES.iter().enumerate() {
+                measures.money(
+                    name,
+                    rows.iter().map(|row| row.measures.and_then(|row| row.values()[index])),
+                );
+            }
         }
         let measures = measures.finish();
         for (field, column) in measures.schema().fields().iter().zip(measures.columns()) {
@@ -385,6 +409,7 @@ impl Serialize for CostReport {
                 row: &self.total,
             },
         )?;
+        map.serialize_entry("methods", &self.methods)?;
         map.end()
     }
 }
@@ -417,27 +442,41 @@ pub(crate) async fn report(session: &Session, request: &CostRequest) -> Result<C
         ..QueryOptions::default()
     };
     let counts_calls = counts_calls(request);
+    let methods = measures::method_shares(session, request).await?;
     let total = session.query(&grouped_sql(request, &[]), &options).await?;
-    let total = rows(&total)
+    let mut total = rows(&total)
         .next()
         .map(|row| CostRow::read(row, &[], counts_calls))
         .unwrap_or_default();
     if request.by.is_empty() {
-        return Ok(finish(request, vec![total.clone()], None, total));
+        let mut rows = vec![total.clone()];
+        if request.measures {
+            measures::add(session, request, &mut rows, None, &mut total).await?;
+        }
+        return Ok(finish(request, rows, None, total, methods));
     }
     let split = session.query(&split_sql(request, limit), &options).await?;
     let counts_calls = counts_calls && has_calls(&request.by);
-    let rows: Vec<CostRow> = rows(&split)
+    let mut rows: Vec<CostRow> = rows(&split)
         .map(|row| CostRow::read(row, &request.by, counts_calls))
         .collect();
-    let other = split.truncated.then(|| CostRow {
+    let mut other = split.truncated.then(|| CostRow {
         keys: Vec::new(),
         ..total.without(rows.iter())
     });
-    Ok(finish(request, rows, other, total))
+    if request.measures {
+        measures::add(session, request, &mut rows, other.as_mut(), &mut total).await?;
+    }
+    Ok(finish(request, rows, other, total, methods))
 }
 
-fn finish(request: &CostRequest, rows: Vec<CostRow>, other: Option<CostRow>, total: CostRow) -> CostReport {
+fn finish(
+    request: &CostRequest,
+    rows: Vec<CostRow>,
+    other: Option<CostRow>,
+    total: CostRow,
+    methods: Vec<MethodShare>,
+) -> CostReport {
     CostReport {
         by: request.by.clone(),
         since_ns: request.since_ns,
@@ -445,6 +484,7 @@ fn finish(request: &CostRequest, rows: Vec<CostRow>, other: Option<CostRow>, tot
         rows,
         other,
         total,
+        methods,
     }
 }
 
@@ -477,7 +517,7 @@ fn has_calls(by: &[Dimension]) -> bool {
 
 /// The grouped union of money lines and calls.
 pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
-    let needs_kind = by.contains(&KIND) || request.filters.iter().any(|(dimension, _)| *dimension == KIND);
+    let needs_kind = needs_kind(request, by);
     let names = |expression: &dyn Fn(&Dimension) -> String| -> String {
         by.iter()
             .map(|dimension| {
@@ -489,12 +529,6 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
             })
             .collect()
     };
-    let on_ledger = |dimension: &Dimension| match dimension.on_ledger {
-        Some(column) => format!("l.{column}"),
-        // A line that carries the cost of several calls together is one of model calls.
-        None => "CASE WHEN l.call_id IS NULL THEN 'llm' ELSE c.kind END".to_owned(),
-    };
-    let on_calls = |dimension: &Dimension| dimension.on_calls.unwrap_or("CAST(NULL AS VARCHAR)").to_owned();
     let group = group_by(by.len());
 
     let mut sql = format!(
@@ -515,7 +549,7 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
          CAST(NULL AS BIGINT) AS calls, CAST(NULL AS BIGINT) AS llm_calls, CAST(NULL AS BIGINT) AS errors, \
          CAST(NULL AS BIGINT) AS unpriced_calls, \
          SUM(CASE WHEN l.effective_cost IS NULL THEN l.tokens END) AS unpriced_tokens, \
-         SUM(CASE WHEN l.line_kind = 'reversal' THEN -1 ELSE 1 END) AS n_rows FROM ledger l",
+         SUM(COALESCE(l.tokens, 0) + COALESCE(l.quantity, 0) + l.n_calls) AS n_rows FROM ledger l",
         names(&on_ledger)
     ));
     if needs_kind {
@@ -538,7 +572,26 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     sql
 }
 
-fn group_by(n_columns: usize) -> String {
+/// True where lines have to be asked for the kind of their call, as `c.kind`.
+pub(crate) fn needs_kind(request: &CostRequest, by: &[Dimension]) -> bool {
+    by.contains(&KIND) || request.filters.iter().any(|(dimension, _)| *dimension == KIND)
+}
+
+/// A dimension of the ledger's lines `l`.
+pub(crate) fn on_ledger(dimension: &Dimension) -> String {
+    match dimension.on_ledger {
+        Some(column) => format!("l.{column}"),
+        // A line that carries the cost of several calls together is one of model calls.
+        None => "CASE WHEN l.call_id IS NULL THEN 'llm' ELSE c.kind END".to_owned(),
+    }
+}
+
+/// A dimension of calls.
+pub(crate) fn on_calls(dimension: &Dimension) -> String {
+    dimension.on_calls.unwrap_or("CAST(NULL AS VARCHAR)").to_owned()
+}
+
+pub(crate) fn group_by(n_columns: usize) -> String {
     if n_columns == 0 {
         return String::new();
     }
@@ -546,7 +599,7 @@ fn group_by(n_columns: usize) -> String {
     format!(" GROUP BY {}", columns.join(", "))
 }
 
-fn conditions(request: &CostRequest, time: &str, column: &dyn Fn(&Dimension) -> String) -> String {
+pub(crate) fn conditions(request: &CostRequest, time: &str, column: &dyn Fn(&Dimension) -> String) -> String {
     let mut all = Vec::new();
     if let Some(since_ns) = request.since_ns {
         all.push(format!("{time} >= {}", instant_sql(since_ns)));

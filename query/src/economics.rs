@@ -14,9 +14,10 @@ macro_rules! is_tool_line {
 }
 
 /// SQL condition on `ledger`: the line belongs to a tool.
-#[cfg(test)]
 pub(crate) const IS_TOOL_LINE: &str = is_tool_line!();
 
+// Groups that were taken back whole have nothing in force: of their lines, none of the counts is left.
+//
 // A definition is idle in a session (without one: in a trace) in which its tool was never called; where a line
 // names a server only, in which none of the server's tools was. A line of neither session nor trace is not
 // called idle: nobody knows. Whatever is no definition, result or call is direct, so the parts are all of it.
@@ -63,11 +64,11 @@ FROM (
          SUM(CASE WHEN l.is_carry THEN l.cost ELSE l.nothing END) FILTER (WHERE l.cause = 'result'),
          SUM(l.cost) FILTER (WHERE l.cause = 'call'),
          SUM(l.cost),
-         SUM(l.tokens), SUM(l.tokens) FILTER (WHERE l.cost IS NULL), SUM(l.sign)
+         SUM(l.tokens), SUM(l.tokens) FILTER (WHERE l.cost IS NULL), SUM(l.in_force)
   FROM (
     SELECT server, tool, cause, effective_cost AS cost, tokens, COALESCE(touch = 'carry', false) AS is_carry,
            CASE WHEN effective_cost IS NOT NULL THEN CAST(0 AS DECIMAL(38,15)) END AS nothing,
-           CASE WHEN line_kind = 'reversal' THEN -1 ELSE 1 END AS sign,
+           COALESCE(tokens, 0) + COALESCE(quantity, 0) + n_calls AS in_force,
            COALESCE(server, '') AS server_key, COALESCE(tool, '') AS tool_key,
            COALESCE(session_id, trace_id) AS thread
     FROM ledger
@@ -103,5 +104,5 @@ FROM (
          SUM(tokens) FILTER (WHERE effective_cost IS NULL) AS unpriced_tokens
   FROM ledger
   GROUP BY cause, touch, bucket, method
-  HAVING SUM(CASE WHEN line_kind = 'reversal' THEN -1 ELSE 1 END) <> 0
+  HAVING SUM(COALESCE(tokens, 0) + COALESCE(quantity, 0) + n_calls) <> 0
 )";

@@ -227,6 +227,7 @@ fn cost_request(
             "since" => request.since_ns = instant(&value, now_ns)?,
             "until" => request.until_ns = instant(&value, now_ns)?,
             "limit" => request.limit = number("limit", &value)?,
+            "measures" => request.measures = flag("measures", &value)?,
             // A form sends its empty fields too.
             _ if value.is_empty() => {}
             name => {
@@ -419,6 +420,11 @@ fn instant(text: &str, now_ns: i64) -> Result<Option<i64>> {
 fn number(name: &str, text: &str) -> Result<usize> {
     text.parse()
         .map_err(|_| Error::invalid(format!("{name} is a whole number, not `{text}`")))
+}
+
+fn flag(name: &str, text: &str) -> Result<bool> {
+    text.parse()
+        .map_err(|_| Error::invalid(format!("{name} is true or false, not `{text}`")))
 }
 
 fn json(value: &impl Serialize) -> Response {

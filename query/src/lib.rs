@@ -14,7 +14,7 @@
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
-//! | [`costs`] | cost by dimension; [`spend`] over time |
+//! | [`costs`], [`measures`] | cost by dimension, and what of it tools cost; [`spend`] over time |
 //! | [`trace`] | the tree of a trace, with own and total cost |
 //! | [`overview`] | the dashboard's first page, latest calls, counts |
 //! | [`coverage`] | what was understood and what was not, with the mapping that is missing |
@@ -41,6 +41,7 @@ pub mod http;
 mod ids;
 pub mod limits;
 mod mapping;
+pub mod measures;
 pub mod overview;
 mod rows;
 pub mod sandbox;

@@ -29,7 +29,7 @@ pub struct UnpricedModel {
 }
 
 /// The first page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Overview {
     /// The period; its total is the report's.
     pub period: CostReport,

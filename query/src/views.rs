@@ -200,18 +200,33 @@ pub(crate) const VIEWS: [View; 11] = [
     },
 ];
 
-const UNPRICED: &str = "
+// Calls are counted where they are one row each: a line that sums what several calls sent again is none of them.
+const UNPRICED: &str = concat!(
+    "
 SELECT provider, model,
-       SUM(n_calls) AS calls,
-       SUM(tokens) AS tokens,
-       SUM(tokens) FILTER (WHERE bucket IN ('input', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'audio_input', 'image_input')) AS input_tokens,
-       SUM(tokens) FILTER (WHERE bucket IN ('output', 'reasoning', 'audio_output')) AS output_tokens,
+       SUM(n) AS calls,
+       SUM(t) AS tokens,
+       SUM(i) AS input_tokens,
+       SUM(o) AS output_tokens,
        MIN(time) AS first_seen,
        MAX(time) AS last_seen
-FROM ledger
-WHERE effective_cost IS NULL
+FROM (
+  SELECT provider, model, CAST(0 AS BIGINT) AS n, tokens AS t,
+         CASE WHEN bucket IN ('input', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'audio_input', 'image_input') THEN tokens END AS i,
+         CASE WHEN bucket IN ('output', 'reasoning', 'audio_output') THEN tokens END AS o,
+         time
+  FROM ledger
+  WHERE effective_cost IS NULL
+  UNION ALL
+  SELECT provider, COALESCE(response_model, request_model), CAST(1 AS BIGINT), NULL, NULL, NULL, time
+  FROM calls
+  WHERE ",
+    is_unpriced!(),
+    "
+)
 GROUP BY provider, model
-HAVING SUM(n_calls) <> 0 OR SUM(tokens) <> 0";
+HAVING SUM(n) <> 0 OR SUM(t) <> 0"
+);
 
 // What was reported stands on the call, the rest on its lines. Without a contract the contracted cost is the
 // list cost, as FOCUS has it; the ledger itself says NULL.

@@ -119,6 +119,9 @@ pub struct CostsArgs {
     /// Only where DIMENSION=VALUE; may be repeated
     #[arg(long = "where", value_name = "DIMENSION=VALUE")]
     pub filters: Vec<String>,
+    /// Show what tools cost: context tax, of it idle, results read first and again, calls written, own price
+    #[arg(long)]
+    pub measures: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub format: RowFormat,

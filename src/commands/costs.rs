@@ -38,15 +38,50 @@ const MEASURES: [&str; 9] = [
     "unpriced_tokens",
 ];
 
+/// Dimensions that name who caused a cost.
+const CAUSES: [&str; 5] = ["server", "tool", "prompt", "resource_uri", "cause"];
+
+/// Columns that `--measures` adds.
+const TOOL_MEASURES: [&str; 8] = [
+    "context_tax",
+    "idle_tax",
+    "first_touch",
+    "carry",
+    "call_cost",
+    "direct",
+    "lifetime_cost",
+    "cost_per_success",
+];
+
+/// Measures of the table for people with `--measures`.
+const TOOL_TABLE: [&str; 11] = [
+    "cost",
+    "calls",
+    "errors",
+    "context_tax",
+    "idle_tax",
+    "first_touch",
+    "carry",
+    "call_cost",
+    "direct",
+    "lifetime_cost",
+    "cost_per_success",
+];
+
 /// Runs the command.
 pub async fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<Outcome> {
     let source = Source::open(&args.at, config).await?;
     let answer = source.get("/api/v1/costs", &query(args)?).await?;
     let mut out = output::stdout();
     match args.format {
-        RowFormat::Table => out.write_all(table(&args.by, &answer).as_bytes())?,
+        RowFormat::Table => {
+            let measures = if args.measures { &TOOL_TABLE[..] } else { &MEASURES[..] };
+            out.write_all(table(&args.by, measures, &answer).as_bytes())?;
+        }
         format => {
-            let columns: Vec<&str> = args.by.iter().map(String::as_str).chain(COLUMNS).collect();
+            let measures = if args.measures { &TOOL_MEASURES[..] } else { &[] };
+            let columns = args.by.iter().map(String::as_str).chain(COLUMNS);
+            let columns: Vec<&str> = columns.chain(measures.iter().copied()).collect();
             output::write_rows(&output::rows_of(answer)?, &columns, format, &mut out)?;
         }
     }
@@ -69,6 +104,7 @@ fn query(args: &CostsArgs) -> anyhow::Result<Vec<(String, String)>> {
     add("team", args.team.as_deref());
     add("agent", args.agent.as_deref());
     add("model", args.model.as_deref());
+    add("measures", args.measures.then_some("true"));
     for filter in &args.filters {
         let (dimension, value) = filter.split_once('=').ok_or_else(|| {
             fail(
@@ -82,18 +118,18 @@ fn query(args: &CostsArgs) -> anyhow::Result<Vec<(String, String)>> {
 }
 
 /// Rows and a total line, with costs to the hundredth of a cent and counts grouped.
-fn table(by: &[String], answer: &Value) -> String {
+fn table(by: &[String], measures: &[&str], answer: &Value) -> String {
     let empty = Vec::new();
     let rows = answer.get("rows").and_then(Value::as_array).unwrap_or(&empty);
-    let mut lines: Vec<Map<String, Value>> = rows.iter().map(|row| line(by, row)).collect();
+    let mut lines: Vec<Map<String, Value>> = rows.iter().map(|row| line(by, measures, row)).collect();
     if let Some(total) = answer.get("total").filter(|_| !by.is_empty() && rows.len() > 1) {
-        let mut line = line(by, total);
+        let mut line = line(by, measures, total);
         for (index, dimension) in by.iter().enumerate() {
             line.insert(dimension.clone(), Value::from(if index == 0 { "total" } else { "" }));
         }
         lines.push(line);
     }
-    let measures = MEASURES
+    let measures = measures
         .iter()
         .filter(|measure| lines.iter().any(|line| line.contains_key(**measure)));
     let columns: Vec<String> = by
@@ -104,6 +140,10 @@ fn table(by: &[String], answer: &Value) -> String {
     let mut text = output::table(&columns, &lines.iter().collect::<Vec<_>>());
     if lines.is_empty() {
         text = "no costs in this span of time; widen --since, or look at `spanledger doctor`\n".to_owned();
+    }
+    let is_by_cause = by.iter().any(|dimension| CAUSES.contains(&dimension.as_str()));
+    if is_by_cause && !lines.is_empty() {
+        text.push_str(&methods(answer));
     }
     let unpriced = answer
         .pointer("/total/unpriced_tokens")
@@ -118,19 +158,40 @@ fn table(by: &[String], answer: &Value) -> String {
     text
 }
 
-fn line(by: &[String], row: &Value) -> Map<String, Value> {
+/// How surely the cost is divided, in a sentence.
+fn methods(answer: &Value) -> String {
+    let shares = answer.get("methods").and_then(Value::as_array);
+    let share = |entry: &Value| {
+        let share = entry.get("share").and_then(Value::as_f64)?;
+        let method = match entry.get("method")?.as_str()? {
+            "content" => "by counts of the provider",
+            "bytes" => "by sizes",
+            "counts" => "by number",
+            _ => "not divided",
+        };
+        Some(format!("{:.1} % {method}", share * 100.0))
+    };
+    let told: Vec<String> = shares.into_iter().flatten().filter_map(share).collect();
+    match told.is_empty() {
+        true => String::new(),
+        false => format!("\nhow surely it is divided among causes: {}\n", told.join(", ")),
+    }
+}
+
+fn line(by: &[String], measures: &[&str], row: &Value) -> Map<String, Value> {
     let mut line = Map::new();
     for dimension in by {
         line.insert(dimension.clone(), row.get(dimension).cloned().unwrap_or(Value::Null));
     }
-    for measure in MEASURES {
-        let text = match row.get(measure) {
+    for measure in measures {
+        let is_money = *measure == "cost" || TOOL_MEASURES.contains(measure);
+        let text = match row.get(*measure) {
             None => continue,
-            Some(Value::Null) => if measure == "cost" { "unpriced" } else { "" }.to_owned(),
-            Some(value) if measure == "cost" => dollars(value, 4),
+            Some(Value::Null) => if *measure == "cost" { "unpriced" } else { "" }.to_owned(),
+            Some(value) if is_money => dollars(value, 4),
             Some(value) => value.as_i64().map_or_else(|| value.to_string(), grouped),
         };
-        line.insert(measure.to_owned(), Value::from(text));
+        line.insert((*measure).to_owned(), Value::from(text));
     }
     line
 }
@@ -150,7 +211,7 @@ mod tests {
             ],
             "total": { "cost": "1.25", "llm_calls": 1201, "unpriced_tokens": 5000 },
         });
-        let text = table(&["team".to_owned()], &answer);
+        let text = table(&["team".to_owned()], &MEASURES, &answer);
         for part in [
             "payments",
             "$1.2500",
@@ -175,6 +236,7 @@ mod tests {
             agent: None,
             model: None,
             filters: vec!["server=github".to_owned()],
+            measures: false,
             format: RowFormat::Table,
         };
         let pairs = query(&args).unwrap();

@@ -89,6 +89,7 @@ fn request(arguments: &Arguments, now_ns: i64) -> Result<CostRequest> {
         until_ns: instant("until")?,
         filters: Vec::new(),
         limit: arguments.count("limit", COST_ROWS_DEFAULT, COST_ROWS_MAX)?,
+        measures: false,
     };
     if let (Some(since_ns), Some(until_ns)) = (request.since_ns, request.until_ns)
         && since_ns >= until_ns
@@ -201,6 +202,7 @@ fn rest(report: &CostReport, shown: usize) -> Option<CostRow> {
             errors: both(sum.errors, row.errors),
             unpriced_calls: both(sum.unpriced_calls, row.unpriced_calls),
             unpriced_tokens: sum.unpriced_tokens + row.unpriced_tokens,
+            measures: sum.measures.zip(row.measures).map(|(sum, row)| sum.and(&row)),
         }
     })
 }
@@ -219,10 +221,26 @@ fn notes(report: &CostReport, rows: &Rows, cut: bool) -> Vec<String> {
     if report.total.unpriced_tokens > 0 || report.total.unpriced_calls.unwrap_or(0) > 0 {
         notes.push("cost leaves out unpriced usage: by=[\"model\"] says which models have no price".to_owned());
     }
+    let undivided = report.methods.iter().find(|shares| shares.method == "undivided");
+    if let Some(share) = undivided
+        .and_then(|shares| shares.share)
+        .filter(|_| is_by_cause(report))
+    {
+        notes.push(format!(
+            "{:.0} % of the cost is not divided among causes",
+            share * 100.0
+        ));
+    }
     if !report.by.is_empty() && rows.len() > 0 {
         notes.push(DATA_NOTE.to_owned());
     }
     notes
+}
+
+/// True where the split asks who caused a cost.
+fn is_by_cause(report: &CostReport) -> bool {
+    let causes = ["server", "tool", "prompt", "resource_uri", "cause"];
+    report.by.iter().any(|dimension| causes.contains(&dimension.name()))
 }
 
 fn period(report: &CostReport) -> String {

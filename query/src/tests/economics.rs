@@ -273,3 +273,97 @@ async fn a_report_by_what_only_lines_have_counts_no_calls_but_in_total() {
         ]
     );
 }
+
+#[tokio::test]
+async fn measures_of_a_report_by_tool_are_those_of_tool_economics_and_add_up_by_any_dimension() {
+    let fixture = fixture().await;
+    let measured = async |by: &str| {
+        let request = CostRequest {
+            by: Dimension::parse_list(by).unwrap(),
+            measures: true,
+            ..CostRequest::default()
+        };
+        fixture.engine.costs(&Principal::local(), &request).await.unwrap()
+    };
+    let by_tool = measured("server,tool").await;
+    let view = fixture
+        .answer("SELECT COALESCE(server, '-'), COALESCE(tool, '-'), context_tax, idle_tax, first_touch, carry, call_cost, direct, lifetime_cost FROM tool_economics")
+        .await;
+    let mut n_compared = 0;
+    for expected in view.split("; ") {
+        let expected: Vec<&str> = expected.split(',').collect();
+        let keys = [0, 1].map(|at| Some(expected[at].to_owned()).filter(|text| text != "-"));
+        let row = by_tool.rows.iter().find(|row| row.keys == keys);
+        let values = row.and_then(|row| row.measures).unwrap_or_default().values();
+        for (value, expected) in values.iter().zip(&expected[2..]) {
+            assert_eq!(*value, FemtoUsd::parse(expected), "{keys:?}");
+            n_compared += usize::from(!expected.is_empty());
+        }
+    }
+    assert!(n_compared > 8, "{n_compared}");
+    let total = by_tool.total.measures.unwrap().values();
+    assert_eq!(
+        total[1],
+        FemtoUsd::parse("0.189"),
+        "idle: create, and everything of the session that calls nothing"
+    );
+    for by in ["server,tool", "team", "session_id", "cause,bucket", "kind"] {
+        let report = measured(by).await;
+        for at in 0..7 {
+            let parts = report.rows.iter().filter_map(|row| row.measures?.values()[at]);
+            assert_eq!(
+                parts.sum::<FemtoUsd>(),
+                total[at].unwrap_or_default(),
+                "{by}, measure {at}"
+            );
+        }
+    }
+    let per_success = by_tool.rows.iter().find(|row| row.keys[1].as_deref() == Some("search"));
+    let values = per_success.unwrap().measures.unwrap().values();
+    // Two of the three calls did not fail.
+    assert_eq!(values[7].unwrap().0, values[6].unwrap().0 / 2);
+}
+
+#[tokio::test]
+async fn shares_by_method_are_of_all_priced_cost() {
+    let fixture = fixture().await;
+    let report = fixture
+        .engine
+        .costs(&Principal::local(), &CostRequest::default())
+        .await
+        .unwrap();
+    let costs: FemtoUsd = report
+        .methods
+        .iter()
+        .filter_map(|share| FemtoUsd::parse(&share.cost))
+        .sum();
+    assert_eq!(Some(costs), report.total.cost);
+    assert!((report.methods.iter().filter_map(|share| share.share).sum::<f64>() - 1.0).abs() < 1e-9);
+    assert!(report.methods.len() > 2, "{:?}", report.methods);
+}
+
+#[tokio::test]
+async fn sums_of_carried_lines_that_a_merge_made_one_of_stay_in_reports() {
+    let fixture = Fixture::empty().await;
+    let mut books = books();
+    let mut carried = books.lines[2].clone();
+    (carried.call_id, carried.n_calls) = (None, 3);
+    // Charged, taken back, charged again: the charges in one line, as a merge of files leaves them.
+    let taken_back = reversal_of(&carried, NOW_NS);
+    let mut charges = carried.clone();
+    charges.tokens = carried.tokens.map(|tokens| tokens * 2 + 5);
+    charges.n_calls = 6;
+    charges.effective_cost = carried.effective_cost.map(|cost| FemtoUsd(cost.0 * 2 + 7));
+    books.lines = vec![charges, taken_back];
+    let lines = books.lines.clone();
+    fixture.commit(Table::Ledger, ledger_lines::to_batch(&lines)).await;
+    let request = CostRequest {
+        by: Dimension::parse_list("tool").unwrap(),
+        ..CostRequest::default()
+    };
+    let report = fixture.engine.costs(&Principal::local(), &request).await.unwrap();
+    assert_eq!(report.rows.len(), 1, "one charge and one reversal are not nothing");
+    assert_eq!(report.rows[0].cost, report.total.cost);
+    assert_eq!(fixture.answer("SELECT COUNT(*) FROM tool_economics").await, "1");
+    assert_eq!(fixture.answer("SELECT COUNT(*) FROM cost_by_cause").await, "1");
+}

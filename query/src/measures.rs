@@ -1,0 +1,252 @@
+//! The measures of tools, for cost reports: what a definition, a result, a call cost, by any dimension.
+//!
+//! All but the last are sums of ledger lines, so groups add up to the total as costs do; the definitions are those
+//! of `tool_economics`. A definition is idle in a conversation in which its tool was never called. `cost_per_success` is a
+//! quotient and adds up to nothing. Also how surely the cost of a report is divided, by method.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde::ser::SerializeMap;
+use spanledger_model::FemtoUsd;
+
+use crate::costs::{CostRequest, CostRow, Dimension, conditions, group_by, on_calls, on_ledger};
+use crate::economics::IS_TOOL_LINE;
+use crate::engine::{QueryOptions, Session};
+use crate::error::Result;
+use crate::rows::{Row, rows};
+
+/// Names of the measures, in the order of an answer.
+pub const NAMES: [&str; 8] = [
+    "context_tax",
+    "idle_tax",
+    "first_touch",
+    "carry",
+    "call_cost",
+    "direct",
+    "lifetime_cost",
+    "cost_per_success",
+];
+
+/// What tools cost in a group; `None` where no priced line tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// The sums, in the order of [`NAMES`] without the last.
+    sums: [Option<FemtoUsd>; 7],
+    /// Calls of tools that did not fail.
+    successes: i64,
+}
+
+impl Measures {
+    /// The measures in the order of [`NAMES`].
+    #[must_use]
+    pub fn values(&self) -> [Option<FemtoUsd>; 8] {
+        let [
+            context_tax,
+            idle_tax,
+            first_touch,
+            carry,
+            call_cost,
+            direct,
+            lifetime_cost,
+        ] = self.sums;
+        let per_success = lifetime_cost
+            .filter(|_| self.successes > 0)
+            .map(|cost| FemtoUsd(cost.0 / i128::from(self.successes)));
+        [
+            context_tax,
+            idle_tax,
+            first_touch,
+            carry,
+            call_cost,
+            direct,
+            lifetime_cost,
+            per_success,
+        ]
+    }
+
+    fn read(row: Row<'_>) -> Self {
+        Self {
+            sums: std::array::from_fn(|at| row.cost(NAMES[at])),
+            successes: row.count("successes"),
+        }
+    }
+
+    /// What is left when `part` is taken out.
+    fn without(mut self, part: &Self) -> Self {
+        for (sum, part) in self.sums.iter_mut().zip(part.sums) {
+            if let (Some(sum), Some(part)) = (sum, part) {
+                *sum = *sum - part;
+            }
+        }
+        self.successes -= part.successes;
+        self
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        for (sum, other) in self.sums.iter_mut().zip(other.sums) {
+            *sum = match (*sum, other) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            };
+        }
+        self.successes += other.successes;
+        self
+    }
+
+    pub(crate) fn serialize_to<M: SerializeMap>(&self, map: &mut M) -> std::result::Result<(), M::Error> {
+        for (name, value) in NAMES.iter().zip(self.values()) {
+            map.serialize_entry(name, &value.map(|cost| cost.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+/// How much of a report's cost was divided by a method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MethodShare {
+    /// `content`, `bytes`, `counts`, `undivided`.
+    pub method: String,
+    /// Its cost in USD, an exact decimal.
+    pub cost: String,
+    /// Its part of all priced cost, 0 to 1; absent where that is nothing.
+    pub share: Option<f64>,
+}
+
+/// The shares by method, the surest first.
+pub(crate) async fn method_shares(session: &Session, request: &CostRequest) -> Result<Vec<MethodShare>> {
+    let sql = format!(
+        "SELECT l.method AS method, SUM(l.effective_cost) AS cost FROM ledger l{}{} GROUP BY 1 HAVING SUM(l.effective_cost) IS NOT NULL",
+        kind_join(request, &[]),
+        conditions(request, "l.time", &on_ledger)
+    );
+    let answer = session.query(&sql, &QueryOptions::default()).await?;
+    let mut costs: Vec<(String, FemtoUsd)> = rows(&answer)
+        .filter_map(|row| Some((row.text("method")?, row.cost("cost")?)))
+        .collect();
+    let order = ["content", "bytes", "counts", "undivided"];
+    costs.sort_by_key(|(method, _)| order.iter().position(|known| known == method));
+    let total: FemtoUsd = costs.iter().map(|(_, cost)| *cost).sum();
+    let share = |cost: FemtoUsd| (total != FemtoUsd::ZERO).then(|| cost.to_f64_lossy() / total.to_f64_lossy());
+    let shares = costs.into_iter().map(|(method, cost)| MethodShare {
+        method,
+        cost: cost.to_string(),
+        share: share(cost),
+    });
+    Ok(shares.collect())
+}
+
+/// Adds the measures to the rows of a report, to what its limit cut off, and to its total.
+pub(crate) async fn add(
+    session: &Session,
+    request: &CostRequest,
+    shown: &mut [CostRow],
+    other: Option<&mut CostRow>,
+    total: &mut CostRow,
+) -> Result<()> {
+    let options = QueryOptions::default();
+    let answer = session.query(&sql(request, &[]), &options).await?;
+    let all = rows(&answer).next().map(Measures::read).unwrap_or_default();
+    total.measures = Some(all);
+    if request.by.is_empty() {
+        shown.iter_mut().for_each(|row| row.measures = Some(all));
+        return Ok(());
+    }
+    let options = QueryOptions {
+        rows_max: crate::limits::ROWS_MAX,
+        ..options
+    };
+    let answer = session.query(&sql(request, &request.by), &options).await?;
+    let by_keys: HashMap<Vec<Option<String>>, Measures> = rows(&answer)
+        .map(|row| {
+            (
+                request.by.iter().map(|dimension| row.text(dimension.name())).collect(),
+                Measures::read(row),
+            )
+        })
+        .collect();
+    let mut rest = all;
+    for row in shown {
+        let measures = by_keys.get(&row.keys).copied().unwrap_or_default();
+        rest = rest.without(&measures);
+        row.measures = Some(measures);
+    }
+    if let Some(other) = other {
+        other.measures = Some(rest);
+    }
+    Ok(())
+}
+
+fn kind_join(request: &CostRequest, by: &[Dimension]) -> &'static str {
+    let needs_kind = crate::costs::needs_kind(request, by);
+    if needs_kind {
+        " LEFT JOIN (SELECT call_id, kind FROM calls) c ON l.call_id = c.call_id"
+    } else {
+        ""
+    }
+}
+
+fn sql(request: &CostRequest, by: &[Dimension]) -> String {
+    let names = |expression: &dyn Fn(&Dimension) -> String| -> String {
+        let named = |dimension: &Dimension| {
+            format!(
+                "{} AS {}, ",
+                dimension.group_name(expression(dimension)),
+                dimension.name()
+            )
+        };
+        by.iter().map(named).collect()
+    };
+    let group = group_by(by.len());
+    let nothing = "CASE WHEN l.effective_cost IS NOT NULL THEN CAST(0 AS DECIMAL(38,15)) END";
+    let is_idle = "COALESCE(l.session_id, l.trace_id) IS NOT NULL AND used.server_key IS NULL";
+    let is_carry = "COALESCE(l.touch = 'carry', false)";
+    let sums: String = NAMES[..7]
+        .iter()
+        .map(|name| format!("SUM({name}) AS {name}, "))
+        .collect();
+    let keys: String = by.iter().map(|dimension| format!("{}, ", dimension.name())).collect();
+    let has_successes = by.iter().all(|dimension| dimension.is_of_calls())
+        && request.filters.iter().all(|(dimension, _)| dimension.is_of_calls());
+    let used = "SELECT DISTINCT COALESCE(server, '') AS server_key, COALESCE(tool, '') AS tool_key, \
+                COALESCE(session_id, trace_id) AS thread FROM calls WHERE kind = 'tool' \
+                UNION SELECT DISTINCT COALESCE(server, ''), '', COALESCE(session_id, trace_id) FROM calls WHERE kind = 'tool'";
+    let of_lines = conditions(request, "l.time", &on_ledger);
+    let is_tool = IS_TOOL_LINE
+        .replace("(tool ", "(l.tool ")
+        .replace("cause ", "l.cause ")
+        .replace("resource_uri ", "l.resource_uri ");
+    let tool_lines = if of_lines.is_empty() {
+        format!(" WHERE {is_tool}")
+    } else {
+        format!("{of_lines} AND {is_tool}")
+    };
+    let mut sql = format!(
+        "SELECT {keys}{sums}SUM(successes) AS successes FROM (SELECT {}\
+         SUM(l.effective_cost) FILTER (WHERE l.cause = 'definition') AS context_tax, \
+         SUM(CASE WHEN {is_idle} THEN l.effective_cost ELSE {nothing} END) FILTER (WHERE l.cause = 'definition') AS idle_tax, \
+         SUM(CASE WHEN {is_carry} THEN {nothing} ELSE l.effective_cost END) FILTER (WHERE l.cause = 'result') AS first_touch, \
+         SUM(CASE WHEN {is_carry} THEN l.effective_cost ELSE {nothing} END) FILTER (WHERE l.cause = 'result') AS carry, \
+         SUM(l.effective_cost) FILTER (WHERE l.cause = 'call') AS call_cost, \
+         SUM(l.effective_cost) FILTER (WHERE l.cause NOT IN ('definition', 'result', 'call')) AS direct, \
+         SUM(l.effective_cost) AS lifetime_cost, CAST(0 AS BIGINT) AS successes \
+         FROM ledger l LEFT JOIN ({used}) AS used ON used.server_key = COALESCE(l.server, '') \
+         AND used.tool_key = COALESCE(l.tool, '') AND used.thread = COALESCE(l.session_id, l.trace_id){}{tool_lines}{group}",
+        names(&on_ledger),
+        kind_join(request, by),
+    );
+    if has_successes {
+        let of_calls = conditions(request, "time", &on_calls);
+        let and = if of_calls.is_empty() { " WHERE" } else { " AND" };
+        let absent = "CAST(NULL AS DECIMAL(38,15)), ".repeat(7);
+        sql.push_str(&format!(
+            " UNION ALL SELECT {}{absent}COUNT(*) FROM calls{of_calls}{and} kind = 'tool' AND status <> 'error'{group}",
+            names(&on_calls)
+        ));
+    }
+    sql.push(')');
+    sql.push_str(&group);
+    sql
+}

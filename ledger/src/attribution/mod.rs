@@ -16,11 +16,13 @@
 //! | [`atoms`] | cache placement, output, fees: pieces divided among segments |
 //! | [`threads`] | which calls are one thread, and what arrived between them |
 //! | [`lines`], [`carried`] | ledger lines by cause: of a call, and of the calls of an hour |
+//! | [`avoidable`] | what a call would have cost less without a part |
 //!
 //! It rates nothing ([`crate::rating`] did) and joins nothing ([`crate::fold`] did).
 //! Source: design/ledger.md §2; the worked example there is a test here.
 
 pub mod atoms;
+pub mod avoidable;
 mod carried;
 pub mod context;
 mod definitions;

@@ -258,7 +258,7 @@ fn session(number: u64, start_ns: i64, n_calls: usize) -> Vec<Observation> {
             output: Some(output),
             ..Usage::default()
         };
-        if call == 0 && number % 100 == 0 {
+        if call == 0 && number.is_multiple_of(100) {
             let mut correction = answer.clone();
             correction.role = Role::Correction;
             correction.observation_id.0[15] ^= 0xff;

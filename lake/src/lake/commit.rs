@@ -255,7 +255,10 @@ impl Inner {
     }
 }
 
-fn encode_partitions(table: Table, batches: &[RecordBatch], rows: Rows) -> Result<(Vec<(String, i32, Encoded)>, u64)> {
+/// Tenant, day, and the file of their rows.
+type EncodedPartition = (String, i32, Encoded);
+
+fn encode_partitions(table: Table, batches: &[RecordBatch], rows: Rows) -> Result<(Vec<EncodedPartition>, u64)> {
     let schema = table.schema();
     let sorted = match table.identity().filter(|_| rows == Rows::Once) {
         Some(identity) => SortedRows::unique(batches, table.sort_columns(), &identity)?,

@@ -139,14 +139,12 @@ struct Measures<'b> {
 impl<'b> Measures<'b> {
     fn of(batch: &'b RecordBatch) -> Result<Self> {
         let count = |name| {
-            Ok(column(batch, name)?
-                .as_primitive_opt::<Int64Type>()
-                .ok_or_else(|| mistyped(name))?)
+            let typed = column(batch, name)?.as_primitive_opt::<Int64Type>();
+            typed.ok_or_else(|| mistyped(name))
         };
         let cost = |name| {
-            Ok(column(batch, name)?
-                .as_primitive_opt::<Decimal128Type>()
-                .ok_or_else(|| mistyped(name))?)
+            let typed = column(batch, name)?.as_primitive_opt::<Decimal128Type>();
+            typed.ok_or_else(|| mistyped(name))
         };
         let settled = column(batch, "settled_at")?.as_primitive_opt::<TimestampMicrosecondType>();
         Ok::<_, Error>(Self {

@@ -88,10 +88,10 @@ fn find_names(
         (fields.server, fields.tool) = (Some(server.to_owned()), Some(tool.to_owned()));
         return Some(Rule::NameDirectory);
     }
-    if let (Some(server), Some(tool)) = (&fields.server, &fields.tool) {
-        if let Some(bare) = without_server(tool, server, true) {
-            fields.tool = Some(bare.to_owned());
-        }
+    if let (Some(server), Some(tool)) = (&fields.server, &fields.tool)
+        && let Some(bare) = without_server(tool, server, true)
+    {
+        fields.tool = Some(bare.to_owned());
     }
     if fields.server.is_some() || fields.mcp_method.is_none() {
         return None;

@@ -195,30 +195,28 @@ impl World {
             1 => format!("mcp__{server}__{tool}"),
             _ => hex::encode(Sha256::digest(tool.as_bytes())),
         });
-        match self.rng.below(3) {
-            // The server's span, below the host's or without context.
-            with @ 0..=1 => {
-                let mut answer = self.record(CallKind::Tool, start_ns + 200_000_000, SECOND_NS);
-                answer.span_kind = Some(2);
-                answer.name = "tools/call".into();
-                answer.dimensions = Dimensions {
-                    service: Some(server.into()),
-                    ..Dimensions::default()
-                };
-                answer.mcp.server = Some(server.into());
-                answer.mcp.tool = Some(tool.into());
-                answer.mcp.mcp_method = Some("tools/call".into());
-                if with == 0 {
-                    answer.trace_id = trace;
-                    answer.parent_span_id = host.span_id;
-                } else {
-                    answer.trace_id = TraceId::from_slice(&u128::from(self.next_id()).to_be_bytes());
-                    // Its own process has a span above it that is no observation, or none.
-                    answer.parent_span_id = self.one_in(2).then(|| SpanId([9; 8]));
-                }
-                self.made.push(answer);
+        // The server's span, below the host's or without context.
+        let with = self.rng.below(3);
+        if with <= 1 {
+            let mut answer = self.record(CallKind::Tool, start_ns + 200_000_000, SECOND_NS);
+            answer.span_kind = Some(2);
+            answer.name = "tools/call".into();
+            answer.dimensions = Dimensions {
+                service: Some(server.into()),
+                ..Dimensions::default()
+            };
+            answer.mcp.server = Some(server.into());
+            answer.mcp.tool = Some(tool.into());
+            answer.mcp.mcp_method = Some("tools/call".into());
+            if with == 0 {
+                answer.trace_id = trace;
+                answer.parent_span_id = host.span_id;
+            } else {
+                answer.trace_id = TraceId::from_slice(&u128::from(self.next_id()).to_be_bytes());
+                // Its own process has a span above it that is no observation, or none.
+                answer.parent_span_id = self.one_in(2).then_some(SpanId([9; 8]));
             }
-            _ => {}
+            self.made.push(answer);
         }
         self.made.push(host);
     }

@@ -20,7 +20,7 @@ use spanledger_ledger::allocation::RuleSet;
 use crate::allocated::{ALLOCATED_COSTS, AllocatedCosts};
 use crate::table::LakeTable;
 use crate::views::PriceTable;
-use crate::{evidence, sandbox, views};
+use crate::{evidence, sandbox, tool_catalog, views};
 
 /// Name of the one catalog.
 pub const CATALOG: &str = "spanledger";
@@ -105,6 +105,9 @@ impl Catalog {
             let raw = raw.into_iter().collect::<Result<Vec<_>, _>>().map_err(external)?;
             let tenant = self.shared.principal.tenant().as_str();
             sql = sql.replace(evidence::RECENT, &evidence::recent(&raw, tenant));
+        }
+        if sql.contains(tool_catalog::BYTES_PER_TOKEN) {
+            sql = tool_catalog::with_constants(&sql);
         }
         let statement = sandbox::parse_query(&sql).map_err(external)?;
         let plan = self.session().statement_to_plan(statement).await?;

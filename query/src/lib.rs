@@ -48,6 +48,7 @@ pub mod sandbox;
 pub mod spend;
 mod table;
 pub mod time;
+mod tool_catalog;
 pub mod trace;
 pub mod views;
 

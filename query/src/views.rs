@@ -12,7 +12,7 @@ use spanledger_lake::Positions;
 use spanledger_ledger::prices::{PriceBook, PriceFilter, PriceRow, RateRow};
 use spanledger_model::FemtoUsd;
 
-use crate::{economics, evidence};
+use crate::{economics, evidence, tool_catalog};
 
 /// The view of the price book.
 pub(crate) const PRICES: &str = "prices";
@@ -46,7 +46,7 @@ pub struct TableInfo {
 }
 
 /// Everything that can be named in a FROM clause, most useful first.
-pub const TABLES: [TableInfo; 22] = [
+pub const TABLES: [TableInfo; 23] = [
     TableInfo {
         name: "calls",
         description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
@@ -66,6 +66,10 @@ pub const TABLES: [TableInfo; 22] = [
     TableInfo {
         name: "tool_economics",
         description: "one tool of one server: calls, errors, latency, bytes and what it cost: direct, context_tax (definition), idle_tax (of it: where never called), first_touch and carry (results), call_cost; lifetime_cost is their sum",
+    },
+    TableInfo {
+        name: "tool_catalog",
+        description: "one definition of a tool ever stated (server, tool, source sent or listed, hash): bytes, tokens (estimate: 3 bytes a token), first_seen, last_seen, seen (statements), sessions, calls and last_call since first_seen, context_tax (cost of the tool's definition lines from this definition on until the next one came)",
     },
     TableInfo {
         name: "cost_by_cause",
@@ -153,7 +157,7 @@ pub(crate) struct View {
 }
 
 /// The views, each over tables or earlier views.
-pub(crate) const VIEWS: [View; 11] = [
+pub(crate) const VIEWS: [View; 12] = [
     View {
         name: "unpriced",
         sql: UNPRICED,
@@ -169,6 +173,10 @@ pub(crate) const VIEWS: [View; 11] = [
     View {
         name: "tool_economics",
         sql: economics::TOOL_ECONOMICS,
+    },
+    View {
+        name: "tool_catalog",
+        sql: tool_catalog::TOOL_CATALOG,
     },
     View {
         name: "cost_by_cause",

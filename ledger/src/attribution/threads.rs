@@ -31,7 +31,9 @@ mod turns;
 
 use std::sync::Arc;
 
-pub use sent::Sent;
+pub use around::owner_of_definition;
+pub use claims::DEFINITION_BYTES_PER_TOKEN;
+pub use sent::{Sent, definitions_of, definitions_text};
 
 use super::{Atom, Cause, Method, Owner, Turn};
 use crate::fold::Folded;

@@ -11,12 +11,13 @@
 //! | `dialect_of(scope, service)` | the dialect that claims such records, NULL where none does |
 //! | `dialect_field(scope, service, key)` | the canonical field a key feeds there, NULL where nobody reads it |
 //! | `usage_like(key)` | the canonical field a key looks like |
-//! | `text_type(text)`, `fold_reason(rules)`, `fold_meaning(rule)`, `call_hops(records)` | helpers of the views |
+//! | `text_type(text)`, `fold_reason(rules)`, `fold_meaning(rule)`, `call_hops(records)`, `definitions_key(context_sizes)`, `definitions_of(context_sizes, server, called)` | helpers of the views |
 //! | `price(provider, model, at, input_tokens, output_tokens[, cache_read_tokens[, cache_write_5m_tokens[, cache_write_1h_tokens]]])` | list cost in USD, NULL where the model is unpriced |
 
 mod bounded;
 mod call_hops;
 mod cost_round;
+mod definitions;
 pub(crate) mod dialects;
 pub(crate) mod id_hex;
 mod price;
@@ -45,6 +46,8 @@ pub(crate) fn register(state: &mut SessionState, book: &Arc<PriceBook>, known: &
         Arc::new(ScalarUDF::from(time_bucket::TimeBucket::new())),
         Arc::new(ScalarUDF::from(cost_round::CostRound::new())),
         Arc::new(ScalarUDF::from(call_hops::CallHops::new())),
+        Arc::new(ScalarUDF::from(definitions::Definitions::key())),
+        Arc::new(ScalarUDF::from(definitions::Definitions::list())),
     ] {
         state.register_udf(function)?;
     }

@@ -11,6 +11,7 @@ mod http;
 mod isolation;
 mod sandbox;
 mod sql;
+mod tool_catalog;
 mod trace;
 
 use std::sync::Arc;

@@ -161,34 +161,48 @@ impl<'f> Around<'f> {
     }
 
     fn find_defined(&self, name: &str, server: Option<&str>) -> Arc<Owner> {
-        let called = self.called.iter().find(|(owner, tool)| {
-            let same_server = server.is_none() || server_of(owner) == server;
-            same_server && names_agree(Some(name), Some(tool))
-        });
-        if let Some((owner, _)) = called {
-            return Arc::clone(owner);
-        }
-        let named = |server: Option<&str>, tool: &str| {
-            Arc::new(Owner::Tool {
-                server: server.map(str::to_owned),
+        let called = self.called.iter().map(|(owner, tool)| (server_of(owner), *tool));
+        let (defined_by, tool) = owner_of_definition(name, server, called);
+        let same = |(owner, called): &&(Arc<Owner>, &str)| server_of(owner) == defined_by && *called == tool;
+        match self.called.iter().find(same) {
+            Some((owner, _)) => Arc::clone(owner),
+            None => Arc::new(Owner::Tool {
+                server: defined_by.map(str::to_owned),
                 tool: tool.to_owned(),
-            })
-        };
-        if let Some((server, tool)) = name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__")) {
-            return named(Some(server), tool);
+            }),
         }
-        for known in self.called.iter().filter_map(|(owner, _)| server_of(owner)) {
-            if let Some(bare) = without_server(name, known, true) {
-                return named(Some(known), bare);
-            }
-        }
-        named(server, name)
     }
 
     /// The id of the agent that a call is of.
     pub(super) fn agent_id(&self, position: usize) -> Option<Cow<'f, str>> {
         self.sent.agent_of(&self.calls[position])
     }
+}
+
+/// Server and tool of a definition: those of the tool that was called by such a name, else of the server that its
+/// spelling shows. `server` is the one that listed it; `called` the servers and tools that were called in the same
+/// conversation, in order.
+pub fn owner_of_definition<'n>(
+    name: &'n str,
+    server: Option<&'n str>,
+    called: impl Iterator<Item = (Option<&'n str>, &'n str)> + Clone,
+) -> (Option<&'n str>, &'n str) {
+    let same = called.clone().find(|(of, tool)| {
+        let same_server = server.is_none() || *of == server;
+        same_server && names_agree(Some(name), Some(tool))
+    });
+    if let Some(same) = same {
+        return same;
+    }
+    if let Some((server, tool)) = name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__")) {
+        return (Some(server), tool);
+    }
+    for known in called.filter_map(|(server, _)| server) {
+        if let Some(bare) = without_server(name, known, true) {
+            return (Some(known), bare);
+        }
+    }
+    (server, name)
 }
 
 pub(super) fn end_ns(call: &Call) -> i64 {

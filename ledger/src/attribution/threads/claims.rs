@@ -8,7 +8,12 @@ use crate::attribution::{Cause, Claim, Method, Owner};
 /// Bytes a token is in prose, and in results where the thread does not tell: the usual figure for English.
 pub(super) const PROSE: Ratio = Ratio { bytes: 4, tokens: 1 };
 /// Bytes a token is in JSON, which definitions and arguments are: a usual figure, not measured here.
-pub(super) const JSON: Ratio = Ratio { bytes: 3, tokens: 1 };
+pub(super) const JSON: Ratio = Ratio {
+    bytes: DEFINITION_BYTES_PER_TOKEN,
+    tokens: 1,
+};
+/// Bytes of a definition that are taken for a token, where nothing tells: an estimate.
+pub const DEFINITION_BYTES_PER_TOKEN: u64 = 3;
 /// Tokens of a tool call whose arguments are not known, and of the text that stands beside one: guesses.
 pub(super) const CALL_TOKENS: u64 = 60;
 /// See [`CALL_TOKENS`].

@@ -137,6 +137,20 @@ impl<'o> Sent<'o> {
 /// How definitions begin. In a name these signs would be escaped.
 const TOOLS: &str = "\"tools\":[[";
 
+/// The part of a record's `context_sizes` that tells the definitions; absent where it tells none.
+#[must_use]
+pub fn definitions_text(context_sizes: &str) -> Option<&str> {
+    context_sizes.find(TOOLS).map(|at| &context_sizes[at..])
+}
+
+/// The definitions of a text of [`definitions_text`]: name, bytes, hash. Empty where it cannot be read.
+#[must_use]
+pub fn definitions_of(definitions_text: &str) -> Vec<(String, i64, String)> {
+    let text = format!("{{{definitions_text}");
+    let read = serde_json::from_str::<ContextSizes<'_>>(&text).ok();
+    read.map(ContextSizes::into_tools).unwrap_or_default()
+}
+
 /// Reads a text; its definitions, which are last, only where they are others than those known.
 fn read<'t>(text: &'t str, known: &str) -> Option<ContextSizes<'t>> {
     let at = text.find(TOOLS);
@@ -165,6 +179,13 @@ impl Name<'_> {
 }
 
 impl ContextSizes<'_> {
+    fn into_tools(self) -> Vec<(String, i64, String)> {
+        let tools = self.tools.into_iter();
+        tools
+            .map(|(name, bytes, hash)| (name.0.into_owned(), bytes, hash.0.into_owned()))
+            .collect()
+    }
+
     fn into_owned<'o>(self) -> ContextSizes<'o> {
         let parts = |parts: Vec<Part<'_>>| {
             let owned = parts

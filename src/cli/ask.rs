@@ -1,4 +1,4 @@
-//! Command lines of the commands that ask: `sql`, `costs`, `trace`, `mcp`.
+//! Command lines of the commands that ask: `sql`, `costs`, `tools`, `trace`, `mcp`.
 
 use std::path::PathBuf;
 
@@ -25,6 +25,15 @@ Dimensions: team project cost_center environment user_id agent client service se
   resource_uri kind day cause touch bucket method
 The cost of a tool is what its definition, its calls and its results added to model calls, and its own price; its
 calls are its own. What each cause and method means: docs/attribution.md";
+
+const TOOLS_EXAMPLES: &str = "\
+Examples:
+  spanledger tools                                  what is installed, never-called tools first
+  spanledger tools --never-called --since 7d
+  spanledger tools --format json --url http://127.0.0.1:8080
+  spanledger sql \"SELECT * FROM tool_catalog\"       every definition, with its hash
+A tool is known by its definition, in model calls or in tools/list results. Context tax is what sending it cost; a month
+of it is a straight line from the time it was seen.";
 
 const TRACE_EXAMPLES: &str = "\
 Examples:
@@ -122,6 +131,24 @@ pub struct CostsArgs {
     /// Show what tools cost: context tax, of it idle, results read first and again, calls written, own price
     #[arg(long)]
     pub measures: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: RowFormat,
+}
+
+/// `tools`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = TOOLS_EXAMPLES)]
+pub struct ToolsArgs {
+    /// Lake or server.
+    #[command(flatten)]
+    pub at: Where,
+    /// Only tools that nobody ever called
+    #[arg(long)]
+    pub never_called: bool,
+    /// Only tools whose definition was seen since: an age (7d, 12h), a date or an RFC 3339 instant
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub format: RowFormat,

@@ -18,7 +18,7 @@ pub use allocation::{
     AllocationCheckArgs, AllocationCommand, AllocationDiffArgs, AllocationImportArgs, AllocationListArgs,
     AllocationShowArgs, AllocationSplitArgs, AllocationUseArgs, AllocationVersionsArgs,
 };
-pub use ask::{CostsArgs, ExplainArgs, McpArgs, SqlArgs, SqlFormat, TraceArgs, TraceFormat, Where};
+pub use ask::{CostsArgs, ExplainArgs, McpArgs, SqlArgs, SqlFormat, ToolsArgs, TraceArgs, TraceFormat, Where};
 pub use emitters::{CaptureArgs, CheckArgs, DialectsCommand};
 pub use prices::{
     PricesCheckArgs, PricesCommand, PricesDiffArgs, PricesImportArgs, PricesListArgs, PricesShowArgs, PricesUseArgs,
@@ -70,6 +70,8 @@ pub enum Command {
     Sql(SqlArgs),
     /// Show what was spent, by any dimension
     Costs(CostsArgs),
+    /// Show which tools are installed, how large they are, who calls them and what they cost unused
+    Tools(ToolsArgs),
     /// Show one trace as a tree with own and total cost
     Trace(TraceArgs),
     /// Show how a call was put together: its records, the rule that joined each, where every field is from

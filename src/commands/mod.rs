@@ -13,6 +13,7 @@ mod mcp;
 mod prices;
 mod settle;
 mod sql;
+mod tools;
 mod trace;
 
 use crate::cli::{Cli, Command, DemoArgs, ServeArgs};
@@ -52,6 +53,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
         Command::Import(args) => import::run(&args, &config).await,
         Command::Sql(args) => sql::run(&args, &config).await,
         Command::Costs(args) => costs::run(&args, &config).await,
+        Command::Tools(args) => tools::run(&args, &config).await,
         Command::Trace(args) => trace::run(&args, &config).await,
         Command::Explain(args) => explain::run(&args, &config).await,
         Command::Dialects(command) => dialects::run(&command, &config),
@@ -85,6 +87,7 @@ fn flags(cli: &Cli) -> Flags {
         Command::Import(args) => flags.data.clone_from(&args.at.data),
         Command::Sql(args) => flags.data.clone_from(&args.at.data),
         Command::Costs(args) => flags.data.clone_from(&args.at.data),
+        Command::Tools(args) => flags.data.clone_from(&args.at.data),
         Command::Trace(args) => flags.data.clone_from(&args.at.data),
         Command::Explain(args) => flags.data.clone_from(&args.at.data),
         Command::Capture(args) => {

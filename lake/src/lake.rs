@@ -163,6 +163,8 @@ pub(crate) struct Inner {
     flush_lock: tokio::sync::Mutex<()>,
     /// One compaction at a time, so that what it leaves out is counted exactly.
     compact_lock: tokio::sync::Mutex<()>,
+    /// One checkpoint at a time, for what one takes in memory.
+    checkpoint_lock: Arc<tokio::sync::Mutex<()>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     n_names: AtomicU64,

@@ -241,8 +241,11 @@ impl Inner {
             return;
         }
         let slot = Arc::clone(slot);
+        let lock = Arc::clone(&self.checkpoint_lock);
         let clean_up = version % COMMITS_PER_LOG_CLEANUP == 0;
         let task = tokio::spawn(async move {
+            // Tables reach their checkpoints together, and each reads its log back.
+            let _one_at_a_time = lock.lock().await;
             if let Err(error) = slot.log.checkpoint(clean_up).await {
                 // Readers replay more of the log; the next one may work.
                 tracing::warn!(table = slot.table.name(), %error, "checkpoint failed");

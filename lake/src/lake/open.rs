@@ -144,6 +144,7 @@ impl Inner {
             writing: RwLock::new(Writing { wal: None, lock: None }),
             flush_lock: tokio::sync::Mutex::new(()),
             compact_lock: tokio::sync::Mutex::new(()),
+            checkpoint_lock: Arc::default(),
             stop: watch::Sender::new(false),
             tasks: Mutex::new(Vec::new()),
             n_names: AtomicU64::new(0),

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`allocation`] | rules move cost between teams and change no sum; reports name the same groups |
 //! | [`attribution`] | what tools cost adds up, in lines, views and reports |
+//! | [`tools`] | the catalogue names tools as the ledger does; `spanledger tools` of a folder and a server agree |
 //! | [`captures`] | totals of real traffic equal the ground truth, in any order, sent twice |
 //! | [`prices`] | published (model, usage) → cost pairs come out of OTLP digit for digit |
 //! | [`sdks`] | the Python and JavaScript OpenTelemetry SDKs export unchanged |
@@ -40,3 +41,4 @@ mod retry_storm;
 mod sdks;
 mod settle;
 mod support;
+mod tools;

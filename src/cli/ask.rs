@@ -169,6 +169,9 @@ pub enum TraceFormat {
 pub struct TraceArgs {
     /// Trace id, 32 hexadecimal digits
     pub id: String,
+    /// Also whose each part of a model call's cost was: definitions, results, calls, texts; and what each tool could save
+    #[arg(long)]
+    pub pieces: bool,
     /// Lake or server.
     #[command(flatten)]
     pub at: Where,

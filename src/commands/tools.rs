@@ -43,7 +43,7 @@ pub async fn run(args: &ToolsArgs, config: &Config) -> anyhow::Result<Outcome> {
     let (rows, is_truncated) = ask(&Source::open(&args.at, config).await?, &sql).await?;
     let mut out = output::stdout();
     match args.format {
-        RowFormat::Table => out.write_all(table(&rows).as_bytes())?,
+        RowFormat::Table => out.write_all(table(&rows, args).as_bytes())?,
         format => output::write_rows(&rows, &COLUMNS, format, &mut out)?,
     }
     out.flush()?;
@@ -116,7 +116,10 @@ async fn ask(source: &Source, sql: &str) -> anyhow::Result<(Vec<Value>, bool)> {
 }
 
 /// The table for people, and what the never-called ones come to.
-fn table(rows: &[Value]) -> String {
+fn table(rows: &[Value], args: &ToolsArgs) -> String {
+    if rows.is_empty() && (args.never_called || args.since.is_some()) {
+        return "no such tools; see all with `spanledger tools`\n".to_owned();
+    }
     if rows.is_empty() {
         return "no tool definitions; they come with model calls that state them (gen_ai.tool.definitions) and with \
                 tools/list results; emitters that send neither are in docs/emitters.md\n"
@@ -191,7 +194,13 @@ mod tests {
             json!({ "server": null, "tool": "Read", "bytes": 90, "calls": 3, "last_call": "2026-11-02T10:00:00Z",
                     "context_tax": null, "cost_a_month": null }),
         ];
-        let text = table(&rows);
+        let args = ToolsArgs {
+            at: crate::cli::Where::default(),
+            never_called: false,
+            since: None,
+            format: RowFormat::Table,
+        };
+        let text = table(&rows, &args);
         for part in [
             "never",
             "5,400",

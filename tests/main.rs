@@ -36,6 +36,7 @@ mod emitters;
 mod faces;
 mod lake;
 mod otlp;
+mod pieces;
 mod prices;
 mod retry_storm;
 mod sdks;

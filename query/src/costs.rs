@@ -5,6 +5,7 @@
 //! without a call both keep their row. What has no value in a dimension is a group of its own, of team, project,
 //! cost centre and environment with the name `__unallocated__`, and what a limit cuts off is the row *other*:
 //! nothing is dropped.
+//! A report is of whole hours, because what calls send again is one line an hour.
 //!
 //! A model call has lines of many tools, but it is one call: so `calls` of a tool are the calls *of* that tool,
 //! the model's calls stand where no tool is named, and no call is counted twice or lost. Split by what only
@@ -162,14 +163,25 @@ impl Dimension {
     }
 }
 
+/// A carried line sums the calls of an hour, so costs are told by whole hours.
+const HOUR_NS: i64 = 3_600_000_000_000;
+
+/// The whole hours (UTC) that a span of time is in: what the ledger can tell to the last digit.
+#[must_use]
+pub fn whole_hours(since_ns: Option<i64>, until_ns: Option<i64>) -> (Option<i64>, Option<i64>) {
+    let begun = |ns: i64| ns.div_euclid(HOUR_NS).saturating_mul(HOUR_NS);
+    let ended = |ns: i64| begun(ns.saturating_add(HOUR_NS - 1));
+    (since_ns.map(begun), until_ns.map(ended))
+}
+
 /// A question for costs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CostRequest {
     /// Dimensions to split by; none for one row.
     pub by: Vec<Dimension>,
-    /// First instant, nanoseconds since the Unix epoch.
+    /// First instant, nanoseconds since the Unix epoch; the report begins with its hour.
     pub since_ns: Option<i64>,
-    /// First instant that is no more in it.
+    /// First instant that is no more in it; the report ends with the hour that it is in.
     pub until_ns: Option<i64>,
     /// Only rows whose dimension has one of the values; `None` stands for rows without a value.
     pub filters: Vec<(Dimension, Vec<Option<String>>)>,
@@ -433,6 +445,12 @@ pub(crate) async fn report(session: &Session, request: &CostRequest) -> Result<C
             format!("a report is split by at most {COST_DIMENSIONS_MAX} dimensions"),
         ));
     }
+    let (since_ns, until_ns) = whole_hours(request.since_ns, request.until_ns);
+    let request = &CostRequest {
+        since_ns,
+        until_ns,
+        ..request.clone()
+    };
     let limit = match request.limit {
         0 => COST_GROUPS_DEFAULT,
         limit => limit.min(COST_GROUPS_MAX),

@@ -259,6 +259,16 @@ impl Session {
         &self.rules
     }
 
+    /// The allocation rules, to be shared.
+    pub(crate) fn shared_rules(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.rules)
+    }
+
+    /// The price book in use.
+    pub(crate) fn book(&self) -> Arc<PriceBook> {
+        Arc::clone(&self.shared.priced.read().book)
+    }
+
     /// How the costs of the ledger were divided.
     pub(crate) fn policy(&self) -> Policy {
         self.policy

@@ -21,6 +21,7 @@ use spanledger_ledger::fold::{Context, Explained, HopTiming, Member, explain_in}
 use spanledger_ledger::settle::components::{Arrival, Components};
 use spanledger_model::{Call, CallId, Hop, Observation, ObservationId, Source};
 
+use crate::costs::quoted;
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{
@@ -46,9 +47,9 @@ pub struct Explanation {
 }
 
 /// A call as it stands in the lake.
-struct Stored {
-    own_cost: Option<String>,
-    observation_ids: BTreeSet<String>,
+pub(crate) struct Stored {
+    pub(crate) own_cost: Option<String>,
+    pub(crate) observation_ids: BTreeSet<String>,
 }
 
 impl Engine {
@@ -75,7 +76,7 @@ impl Engine {
 }
 
 /// The calls that an id stands for.
-async fn find(session: &Session, id: &str) -> Result<Vec<String>> {
+pub(crate) async fn find(session: &Session, id: &str) -> Result<Vec<String>> {
     if !(CALL_ID_PREFIX_MIN..=32).contains(&id.len()) || !id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(Error::invalid(format!(
             "`{id:.64}` is no id: give a call id of 32 hexadecimal digits or its first {CALL_ID_PREFIX_MIN} or more, a span id or a trace id"
@@ -233,7 +234,10 @@ async fn tell(session: &Session, call_ids: &[String], truncated: bool, max: usiz
 }
 
 /// The calls' rows, and the days around them as SQL dates.
-async fn stored(session: &Session, call_ids: &[String]) -> Result<(BTreeMap<String, Stored>, (String, String))> {
+pub(crate) async fn stored(
+    session: &Session,
+    call_ids: &[String],
+) -> Result<(BTreeMap<String, Stored>, (String, String))> {
     let mut stored: BTreeMap<String, Stored> = BTreeMap::new();
     let (mut first_ns, mut last_ns) = (i64::MAX, i64::MIN);
     let result = session
@@ -257,17 +261,21 @@ async fn stored(session: &Session, call_ids: &[String]) -> Result<(BTreeMap<Stri
         });
         call.observation_ids.insert(observation_id);
     }
+    Ok((stored, days_of(first_ns, last_ns)))
+}
+
+/// The day before the first and the day after the last instant, as SQL dates.
+pub(crate) fn days_of(first_ns: i64, last_ns: i64) -> (String, String) {
     let day = |ns: i64| DateTime::from_timestamp_nanos(ns).format("%Y-%m-%d").to_string();
-    let days = (
+    (
         day(first_ns.saturating_sub(DAY_NS)),
         day(last_ns.saturating_add(DAY_NS)),
-    );
-    Ok((stored, days))
+    )
 }
 
 /// The observations that settlement folded these with: everything of the days around, or, where that is too
 /// much, what shares an id with them. True where it is the latter.
-async fn load(
+pub(crate) async fn load(
     session: &Session,
     seeds: &BTreeSet<&String>,
     (first, last): (String, String),
@@ -285,7 +293,7 @@ async fn load(
         return Ok((observations(session, &days).await?, false));
     }
     let mut known: HashMap<ObservationId, Observation> = HashMap::new();
-    let mut asked: HashSet<String> = HashSet::new();
+    let mut asked: HashSet<(&'static str, String)> = HashSet::new();
     let mut conditions: Vec<String> = seeds
         .iter()
         .collect::<Vec<_>>()
@@ -298,30 +306,34 @@ async fn load(
                 known.insert(record.observation_id, record);
             }
         }
-        let keys: Vec<String> = known
-            .values()
-            .flat_map(keys_of)
-            .filter(|key| asked.insert(key.clone()))
-            .collect();
+        let mut keys: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+        for (column, key) in known.values().flat_map(keys_of) {
+            if asked.insert((column, key.clone())) {
+                keys.entry(column).or_default().push(key);
+            }
+        }
         if keys.is_empty() || known.len() > EXPLAIN_OBSERVATIONS_MAX {
             break;
         }
         conditions = keys
-            .chunks(EXPLAIN_KEYS_MAX)
-            .map(|keys| format!("({})", keys.join(" OR ")))
+            .iter()
+            .flat_map(|(column, keys)| {
+                let lists = keys.chunks(EXPLAIN_KEYS_MAX);
+                lists.map(move |keys| format!("{column} IN ({})", keys.join(", ")))
+            })
             .collect();
     }
     Ok((known.into_values().collect(), true))
 }
 
-/// The conditions that find the records of one trace, session or response.
-fn keys_of(record: &Observation) -> Vec<String> {
-    let text = |column: &str, key: Option<&String>| {
+/// What the records of one trace, session or response share: a column and its value as SQL.
+fn keys_of(record: &Observation) -> Vec<(&'static str, String)> {
+    let text = |column: &'static str, key: Option<&String>| {
         let key = key.filter(|key| key.len() <= KEY_BYTES_MAX)?;
-        Some(format!("{column} = '{}'", key.replace('\'', "''")))
+        Some((column, quoted(key)))
     };
     [
-        record.trace_id.map(|id| format!("trace_id = '{id}'")),
+        record.trace_id.map(|id| ("trace_id", format!("'{id}'"))),
         text("session_id", record.dimensions.session_id.as_ref()),
         text("response_id", record.model.response_id.as_ref()),
     ]
@@ -347,7 +359,7 @@ async fn observations(session: &Session, condition: &str) -> Result<Vec<Observat
 }
 
 /// The components that hold the seeds, as settlement makes them.
-fn components(observations: Vec<Observation>, seeds: &BTreeSet<&String>) -> Vec<Vec<Observation>> {
+pub(crate) fn components(observations: Vec<Observation>, seeds: &BTreeSet<&String>) -> Vec<Vec<Observation>> {
     let n_slots = observations.len();
     let mut components = Components::default();
     for observation in observations {
@@ -540,7 +552,7 @@ async fn ids(session: &Session, sql: &str) -> Result<Vec<String>> {
 }
 
 /// Ids as an SQL list. They are hex, ours or checked.
-fn list(ids: &[impl AsRef<str>]) -> String {
+pub(crate) fn list(ids: &[impl AsRef<str>]) -> String {
     let ids: Vec<String> = ids.iter().map(|id| format!("'{}'", id.as_ref())).collect();
     ids.join(", ")
 }

@@ -7,6 +7,7 @@
 //! | `GET /spend` | `?interval=day&since=&until=` |
 //! | `GET /overview` | `?since=&until=` |
 //! | `GET /calls` | `?limit=50`, the newest first |
+//! | `GET /calls/{id}/pieces` | whose each part of the cost of its model calls was; ids as below |
 //! | `GET /calls/{id}/explain` | how a call was put together; also by the first digits of its id, a span's or a trace's id |
 //! | `GET /coverage` | what was understood of what arrived, what was not, and the mapping that is missing |
 //! | `GET /traces/{id}` | the tree of a trace |
@@ -122,6 +123,7 @@ pub fn router(engine: Engine, control: Arc<dyn Control>) -> Router {
         .route("/api/v1/overview", get(overview))
         .route("/api/v1/calls", get(calls))
         .route("/api/v1/calls/{id}/explain", get(explain))
+        .route("/api/v1/calls/{id}/pieces", get(pieces))
         .route("/api/v1/coverage", get(coverage))
         .route("/api/v1/traces/{id}", get(trace))
         .route("/api/v1/prices", get(prices))
@@ -293,6 +295,11 @@ async fn trace(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMa
     Ok(json(&api.engine.trace(&principal, trace_id).await?))
 }
 
+async fn pieces(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
+    let principal = api.principal(&headers)?;
+    Ok(json(&api.engine.pieces(&principal, &id).await?))
+}
+
 async fn explain(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
     let principal = api.principal(&headers)?;
     Ok(json(&api.engine.explain(&principal, &id).await?))
@@ -380,7 +387,7 @@ async fn unknown(Path(rest): Path<String>) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!(
-            "there is no /api/v1/{rest}; routes: sql, costs, spend, overview, calls, calls/{{id}}/explain, coverage, traces/{{id}}, prices, status, settle"
+            "there is no /api/v1/{rest}; routes: sql, costs, spend, overview, calls, calls/{{id}}/explain, calls/{{id}}/pieces, coverage, traces/{{id}}, prices, status, settle"
         ),
     )
 }

@@ -19,6 +19,7 @@
 //! | [`overview`] | the dashboard's first page, latest calls, counts |
 //! | [`coverage`] | what was understood and what was not, with the mapping that is missing |
 //! | [`explain`] | how one call was put together, field by field |
+//! | [`pieces`] | whose each part of a model call's cost was, recomputed |
 //! | [`dialects`] | what is asked about dialects, answered by the binary |
 //! | [`http`] | the routes under `/api/v1` |
 //! | [`limits`] | every limit, with its reason |
@@ -43,6 +44,7 @@ pub mod limits;
 mod mapping;
 pub mod measures;
 pub mod overview;
+pub mod pieces;
 mod rows;
 pub mod sandbox;
 pub mod spend;

@@ -74,6 +74,7 @@ impl Engine {
         until_ns: Option<i64>,
     ) -> Result<Overview> {
         let session = self.session(principal);
+        let (since_ns, until_ns) = costs::whole_hours(since_ns, until_ns);
         let request = CostRequest {
             since_ns,
             until_ns,

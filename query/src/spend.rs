@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use spanledger_access::Principal;
 use spanledger_model::FemtoUsd;
 
-use crate::costs::instant_sql;
+use crate::costs::{instant_sql, whole_hours};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::limits::SPEND_POINTS_MAX;
@@ -88,7 +88,7 @@ impl Serialize for SpendPoint {
 }
 
 impl Engine {
-    /// Cost over time between two instants, oldest first; an interval in which nothing happened has no point.
+    /// Cost over time between two instants (their whole hours), oldest first; an interval in which nothing happened has no point.
     ///
     /// # Errors
     /// Those of [`Engine::sql`]; [`Invalid`](crate::ErrorKind::Invalid) for a series of too many points.
@@ -109,6 +109,7 @@ async fn series(
     since_ns: Option<i64>,
     until_ns: Option<i64>,
 ) -> Result<Vec<SpendPoint>> {
+    let (since_ns, until_ns) = whole_hours(since_ns, until_ns);
     let mut bounds = String::new();
     if let Some(since_ns) = since_ns {
         bounds.push_str(&format!(" AND time >= {}", instant_sql(since_ns)));

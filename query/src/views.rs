@@ -53,7 +53,7 @@ pub const TABLES: [TableInfo; 23] = [
     },
     TableInfo {
         name: "ledger",
-        description: "one money line of a call: cause, bucket, tokens, exact cost; all measures carry sign, so a plain SUM is right",
+        description: "one money line: cause, bucket, tokens, exact cost; measures carry sign, so a plain SUM is right. call_id is NULL where it sums what the calls of an hour sent again: never join on call_id, and bound time by whole hours; a call's cost is calls.own_cost",
     },
     TableInfo {
         name: "sessions",

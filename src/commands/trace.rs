@@ -1,5 +1,7 @@
 //! `trace`: one trace as a tree, with own and total cost of every node.
 
+mod pieces;
+
 use serde_json::Value;
 
 use crate::cli::{TraceArgs, TraceFormat};
@@ -25,9 +27,16 @@ pub async fn run(args: &TraceArgs, config: &Config) -> anyhow::Result<Outcome> {
     }
     let source = Source::open(&args.at, config).await?;
     let tree = source.get(&format!("/api/v1/traces/{id}"), &[]).await?;
+    let mut tree = tree;
+    if args.pieces {
+        tree["pieces"] = source.get(&format!("/api/v1/calls/{id}/pieces"), &[]).await?;
+    }
     output::print(&match args.format {
         TraceFormat::Json => format!("{tree:#}\n"),
-        TraceFormat::Table => render(&tree),
+        TraceFormat::Table => match tree.get("pieces") {
+            Some(pieces) => format!("{}{}", render(&tree), pieces::render(pieces)),
+            None => render(&tree),
+        },
     })?;
     Ok(Outcome::Done)
 }

@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, TenantId};
+use spanledger_model::{Call, CallId, FemtoUsd, LedgerLine, Observation, TenantId};
 
 use super::components::{Component, SettledCall};
 use super::lines::Lines;
 use crate::allocation::RuleSet;
-use crate::attribution::{Policy, book_lines};
+use crate::attribution::{Policy, book_lines, divide_charges};
 use crate::charge::{Charge, charge};
-use crate::fold::{Context, fold_in};
+use crate::fold::{Context, Folded, fold_in};
 use crate::prices::PriceBook;
 
 /// What calls are charged by.
@@ -93,10 +93,9 @@ pub struct Desired {
     pub lines: Lines,
 }
 
-/// Folds and charges a component.
-#[must_use]
-pub fn desired(component: &Component, context: &Context, terms: &Terms, settled_ns: i64) -> Desired {
-    let mut folded = fold_in(&component.observations, context);
+/// Folds and charges a component: its calls with their costs, and the charge of each as a whole.
+fn charged(observations: &[Observation], context: &Context, terms: &Terms, settled_ns: i64) -> (Folded, Vec<Charge>) {
+    let mut folded = fold_in(observations, context);
     folded.calls.iter_mut().for_each(|call| terms.rules.apply(call));
     let charges: Vec<Charge> = folded
         .calls
@@ -108,6 +107,23 @@ pub fn desired(component: &Component, context: &Context, terms: &Terms, settled_
         call.own_cost = charge.own_cost;
         call.total_cost = total;
     }
+    (folded, charges)
+}
+
+/// The calls of a component, each with its lines divided call by call: what it cost, and who caused it. The ledger
+/// holds the same amounts, what calls send again by the hour ([`desired`]).
+#[must_use]
+pub fn divided(observations: &[Observation], context: &Context, terms: &Terms) -> Vec<(Call, Vec<LedgerLine>)> {
+    let (folded, mut charges) = charged(observations, context, terms, 0);
+    divide_charges(&folded, observations, &mut charges, terms.policy);
+    let lines = charges.into_iter().map(|charge| charge.lines);
+    folded.calls.into_iter().zip(lines).collect()
+}
+
+/// What a component demands of the lake.
+#[must_use]
+pub fn desired(component: &Component, context: &Context, terms: &Terms, settled_ns: i64) -> Desired {
+    let (folded, charges) = charged(&component.observations, context, terms, settled_ns);
     let lines = book_lines(&folded, &component.observations, charges, terms.policy);
     Desired {
         calls: folded.calls.into_iter().map(|call| (call.call_id, call)).collect(),

@@ -219,3 +219,23 @@ fn a_wrong_dimension_is_answered_with_the_right_one() {
     assert!(Dimension::parse_list("team,team").is_err());
     assert_eq!(Dimension::parse("user").unwrap().name(), "user_id");
 }
+
+#[tokio::test]
+async fn a_report_is_of_the_whole_hours_that_its_time_is_in() {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let fixture = Fixture::filled().await;
+    let hour = (NOW_NS - DAY_NS).div_euclid(HOUR_NS) * HOUR_NS;
+    let between = async |since_ns, until_ns| {
+        let request = CostRequest {
+            since_ns: Some(since_ns),
+            until_ns: Some(until_ns),
+            ..CostRequest::default()
+        };
+        report(&fixture, &request).await
+    };
+    let whole = between(hour, hour + HOUR_NS).await;
+    let part = between(hour + 1, hour + HOUR_NS - 1).await;
+    assert!(whole.total.calls.unwrap() > 0);
+    assert_eq!(part, whole, "and it says which hours they are");
+    assert_eq!(between(hour + HOUR_NS, hour + HOUR_NS).await.total.calls, Some(0));
+}

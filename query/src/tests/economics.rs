@@ -313,7 +313,7 @@ async fn measures_of_a_report_by_tool_are_those_of_tool_economics_and_add_up_by_
             let parts = report.rows.iter().filter_map(|row| row.measures?.values()[at]);
             assert_eq!(
                 parts.sum::<FemtoUsd>(),
-                total[at].unwrap_or_default(),
+                total.unwrap_or_default(),
                 "{by}, measure {at}"
             );
         }

@@ -25,7 +25,7 @@ pub const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Largest WAL payload: the request limit of ingest (64 MiB) with room to spare.
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 /// Commits between checkpoints of a table: what a reader replays from JSON at most. The library opens a JSON decoder
-/// for each of them at once, several times over, of a quarter of a megabyte: 50 took 160 MB in three tables.
+/// for each of them, all at once: with 50, and three tables together, they took 160 MB.
 pub const COMMITS_PER_CHECKPOINT: i64 = 20;
 /// Commits between clean-ups of expired log files: the clean-up lists the whole log folder.
 pub const COMMITS_PER_LOG_CLEANUP: i64 = 500;

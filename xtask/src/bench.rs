@@ -9,7 +9,14 @@ use crate::command::{self, cargo};
 /// Builds the release binary and runs `benches/ledger.rs`, then `benches/ingest.rs` with `arguments`.
 pub fn run(arguments: &[String]) -> Result<()> {
     command::run(cargo().args(["build", "--release", "--locked", "--package", "spanledger"]))?;
-    command::run(cargo().args(["bench", "--locked", "--package", "spanledger-ledger", "--bench", "ledger"]))?;
+    command::run(cargo().args([
+        "bench",
+        "--locked",
+        "--package",
+        "spanledger-ledger",
+        "--bench",
+        "ledger",
+    ]))?;
     command::run(
         cargo()
             .args([

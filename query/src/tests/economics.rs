@@ -311,11 +311,7 @@ async fn measures_of_a_report_by_tool_are_those_of_tool_economics_and_add_up_by_
         let report = measured(by).await;
         for (at, total) in total.iter().take(7).enumerate() {
             let parts = report.rows.iter().filter_map(|row| row.measures?.values()[at]);
-            assert_eq!(
-                parts.sum::<FemtoUsd>(),
-                total.unwrap_or_default(),
-                "{by}, measure {at}"
-            );
+            assert_eq!(parts.sum::<FemtoUsd>(), total.unwrap_or_default(), "{by}, measure {at}");
         }
     }
     let per_success = by_tool.rows.iter().find(|row| row.keys[1].as_deref() == Some("search"));

@@ -6,32 +6,70 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`scope`] | what may be done |
+//! | [`rows`] | which rows of a tenant are seen |
+//! | [`routes`] | what each HTTP route needs |
 //! | [`origin`] | Host and Origin checks against DNS rebinding |
 
 #![forbid(unsafe_code)]
 
 pub mod origin;
+pub mod routes;
+pub mod rows;
+pub mod scope;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use spanledger_model::TenantId;
+
+pub use rows::RowFilter;
+pub use scope::{Scope, Scopes};
 
 /// Tenant of a server without credentials.
 pub const DEFAULT_TENANT: &str = "default";
 
-/// Who is asking. Every read and every write takes one.
+/// Who is asking. Every read and every write takes one. Clones are cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     tenant: TenantId,
+    issuer: Arc<str>,
+    subject: Arc<str>,
+    client_id: Option<Arc<str>>,
+    credential: Option<Arc<str>>,
+    scopes: Scopes,
+    rows: RowFilter,
 }
+
+/// Issuer of the local principal.
+pub const LOCAL_ISSUER: &str = "local";
+/// Issuer of principals by API key.
+pub const KEY_ISSUER: &str = "spanledger";
 
 impl Principal {
     /// The one user of a server without login, reachable over loopback only.
     #[must_use]
     pub fn local() -> Self {
+        Self::local_of(DEFAULT_TENANT)
+    }
+
+    /// Whoever can read the files of a data folder, as a reader of one tenant in it. Not for requests.
+    #[must_use]
+    pub fn local_of(tenant: &str) -> Self {
+        Self::new(tenant, LOCAL_ISSUER, LOCAL_ISSUER, Scopes::all())
+    }
+
+    /// A principal that a credential was checked for.
+    pub(crate) fn new(tenant: &str, issuer: &str, subject: &str, scopes: Scopes) -> Self {
         Self {
-            tenant: TenantId::from_credential(DEFAULT_TENANT),
+            tenant: TenantId::from_credential(tenant),
+            issuer: Arc::from(issuer),
+            subject: Arc::from(subject),
+            client_id: None,
+            credential: None,
+            scopes,
+            rows: RowFilter::default(),
         }
     }
 
@@ -39,6 +77,105 @@ impl Principal {
     #[must_use]
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
+    }
+
+    /// Who vouches for the subject: an OAuth issuer's URL, [`KEY_ISSUER`] or [`LOCAL_ISSUER`].
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Who it is, within the issuer: a token's `sub`, a key's id.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The OAuth client that asks for the subject.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
+    }
+
+    /// The credential itself, by a name that is no secret: a key's id, a token's `jti`.
+    #[must_use]
+    pub fn credential(&self) -> Option<&str> {
+        self.credential.as_deref()
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+
+    /// Which rows of its tenant it sees.
+    #[must_use]
+    pub fn rows(&self) -> &RowFilter {
+        &self.rows
+    }
+
+    /// True where it may do this.
+    #[must_use]
+    pub fn can(&self, scope: Scope) -> bool {
+        self.scopes.has(scope)
+    }
+
+    /// Demands scopes, all at once, so that one challenge names all that are needed.
+    ///
+    /// # Errors
+    /// [`AccessError::InsufficientScope`].
+    pub fn require(&self, needed: Scopes) -> Result<(), AccessError> {
+        if self.scopes.has_all(needed) {
+            return Ok(());
+        }
+        Err(AccessError::InsufficientScope { needed })
+    }
+
+    /// Who owns what this principal makes (tasks, reports): issuer, subject, client and tenant, which are
+    /// written one after the other with their lengths, so that no two owners are the same text.
+    #[must_use]
+    pub fn owner(&self) -> String {
+        let parts = [
+            self.issuer(),
+            self.subject(),
+            self.client_id().unwrap_or(""),
+            self.tenant.as_str(),
+        ];
+        parts.iter().map(|part| format!("{}:{part};", part.len())).collect()
+    }
+
+    /// The same principal, asking through this OAuth client.
+    #[must_use]
+    pub fn with_client_id(self, client_id: Option<&str>) -> Self {
+        Self {
+            client_id: client_id.map(Arc::from),
+            ..self
+        }
+    }
+
+    /// The same principal, by this credential.
+    #[must_use]
+    pub fn with_credential(self, credential: Option<&str>) -> Self {
+        Self {
+            credential: credential.map(Arc::from),
+            ..self
+        }
+    }
+
+    /// The same principal, who sees only the rows that pass.
+    #[must_use]
+    pub fn with_rows(self, rows: RowFilter) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// The same principal with fewer scopes: what it has and `scopes` has.
+    #[must_use]
+    pub fn narrowed_to(self, scopes: Scopes) -> Self {
+        Self {
+            scopes: self.scopes.and(scopes),
+            ..self
+        }
     }
 }
 
@@ -51,23 +188,34 @@ pub enum AccessError {
     /// The credential does not allow this.
     #[error("{0}")]
     Forbidden(String),
+    /// The credential is good, and lacks scopes: a client may ask its user for more (step-up).
+    #[error("this needs the scope {needed}; ask for a token or key that has it")]
+    InsufficientScope {
+        /// All scopes that the request needs.
+        needed: Scopes,
+    },
+    /// The credential cannot be checked now: the issuer does not answer.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Turns a request's credential into a principal. A component: receivers take an `Arc` of one.
+#[async_trait]
 pub trait Authenticator: Send + Sync + std::fmt::Debug {
     /// The principal of a request with this `Authorization` header.
     ///
     /// # Errors
     /// [`AccessError::Unauthenticated`] where the credential is missing or unknown.
-    fn authenticate(&self, authorization: Option<&str>) -> Result<Principal, AccessError>;
+    async fn authenticate(&self, authorization: Option<&str>) -> Result<Principal, AccessError>;
 }
 
 /// No login: everyone who can reach the loopback address is the local principal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalOnly;
 
+#[async_trait]
 impl Authenticator for LocalOnly {
-    fn authenticate(&self, _authorization: Option<&str>) -> Result<Principal, AccessError> {
+    async fn authenticate(&self, _authorization: Option<&str>) -> Result<Principal, AccessError> {
         Ok(Principal::local())
     }
 }

@@ -126,9 +126,11 @@ impl Error {
 
 impl From<AccessError> for Error {
     fn from(error: AccessError) -> Self {
-        match error {
-            AccessError::Unauthenticated(message) => Self::new(ErrorKind::Unauthenticated, message),
-            AccessError::Forbidden(message) => Self::new(ErrorKind::Forbidden, message),
-        }
+        let kind = match error {
+            AccessError::Unauthenticated(_) => ErrorKind::Unauthenticated,
+            AccessError::Forbidden(_) | AccessError::InsufficientScope { .. } => ErrorKind::Forbidden,
+            AccessError::Unavailable(_) => ErrorKind::Busy,
+        };
+        Self::new(kind, error.to_string())
     }
 }

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use bytes::{BufMut, BytesMut};
 use http_body_util::{BodyExt as _, Full};
+use spanledger_access::{Scope, Scopes};
 use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::body::Body;
@@ -117,6 +118,10 @@ async fn receive(
     let principal = accept
         .authenticator()
         .authenticate(authorization)
+        .await
+        .map_err(Error::from)?;
+    principal
+        .require(Scopes::of(&[Scope::TelemetryWrite]))
         .map_err(Error::from)?;
     let grpc_encoding = headers.get("grpc-encoding").map(HeaderValue::as_bytes);
     let declared = Compression::from_header(grpc_encoding).map_err(|error| {

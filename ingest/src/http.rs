@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use spanledger_access::origin::origin_is_loopback;
+use spanledger_access::{Scope, Scopes};
 use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::transport::Server;
@@ -138,7 +139,8 @@ async fn receive(
         ));
     }
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let principal = accept.authenticator().authenticate(authorization)?;
+    let principal = accept.authenticator().authenticate(authorization).await?;
+    principal.require(Scopes::of(&[Scope::TelemetryWrite]))?;
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     let compression = Compression::from_header(encodings.next().map(HeaderValue::as_bytes))?;
     if encodings.next().is_some() {

@@ -133,8 +133,9 @@ impl Accept for Fake {
 #[derive(Debug)]
 struct Keys;
 
+#[async_trait::async_trait]
 impl Authenticator for Keys {
-    fn authenticate(&self, authorization: Option<&str>) -> Result<Principal, AccessError> {
+    async fn authenticate(&self, authorization: Option<&str>) -> Result<Principal, AccessError> {
         match authorization {
             Some("Bearer writer") => Ok(Principal::local()),
             Some("Bearer reader") => Err(AccessError::Forbidden("this key may not write".to_owned())),

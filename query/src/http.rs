@@ -137,9 +137,9 @@ pub fn router(engine: Engine, control: Arc<dyn Control>) -> Router {
 type Parameters = Query<Vec<(String, String)>>;
 
 impl Api {
-    fn principal(&self, headers: &HeaderMap) -> Result<Principal> {
+    async fn principal(&self, headers: &HeaderMap) -> Result<Principal> {
         let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        Ok(self.control.authenticator().authenticate(authorization)?)
+        Ok(self.control.authenticator().authenticate(authorization).await?)
     }
 }
 
@@ -157,7 +157,7 @@ async fn sql(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(
             ErrorKind::TooLarge,
@@ -202,7 +202,7 @@ async fn costs(
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     let (request, format) = cost_request(parameters, api.engine.now_ns())?;
     let report = api.engine.costs(&principal, &request).await?;
     match format {
@@ -246,7 +246,7 @@ async fn spend(
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["interval", "since", "until"])?;
     let interval = parameters
         .get("interval")
@@ -261,7 +261,7 @@ async fn overview(
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["since", "until"])?;
     let (since_ns, until_ns) = period(&parameters, api.engine.now_ns())?;
     Ok(json(&api.engine.overview(&principal, since_ns, until_ns).await?))
@@ -272,7 +272,7 @@ async fn calls(
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["limit", "format"])?;
     let limit = parameters
         .get("limit")
@@ -289,24 +289,24 @@ async fn calls(
 }
 
 async fn trace(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     let trace_id = TraceId::from_hex(&id)
         .ok_or_else(|| Error::invalid(format!("`{id}` is no trace id: 32 hexadecimal digits")))?;
     Ok(json(&api.engine.trace(&principal, trace_id).await?))
 }
 
 async fn pieces(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     Ok(json(&api.engine.pieces(&principal, &id).await?))
 }
 
 async fn explain(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     Ok(json(&api.engine.explain(&principal, &id).await?))
 }
 
 async fn coverage(State(api): State<Api>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     Ok(json(&api.engine.coverage(&principal).await?))
 }
 
@@ -315,7 +315,7 @@ async fn prices(
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    api.principal(&headers)?;
+    api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["model", "provider", "at"])?;
     let named = |name: &str| parameters.get(name).filter(|value| !value.is_empty()).cloned();
     let at_ns = match named("at") {
@@ -349,7 +349,7 @@ struct Freshness {
 }
 
 async fn status(State(api): State<Api>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers)?;
+    let principal = api.principal(&headers).await?;
     let facts = api.control.facts();
     let counts = api.engine.status(&principal).await?;
     let at = |ns: i64| (ns != 0).then(|| format_instant(ns));
@@ -378,7 +378,7 @@ async fn settle(
     headers: HeaderMap,
     query: Result<Query<SettleQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response> {
-    api.principal(&headers)?;
+    api.principal(&headers).await?;
     let Query(query) = query.map_err(unreadable)?;
     Ok(json(&api.control.settle_with(query.rebuild).await?))
 }

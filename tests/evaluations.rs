@@ -16,9 +16,12 @@
 //! call's content. `error` says what a question that cannot be answered must be told.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use spanledger_testkit::tools;
 
 use crate::support::{TestServer, plain};
 
@@ -236,4 +239,68 @@ async fn the_questions_are_fifty_and_use_every_tool() {
             .any(|question| question.calls.iter().any(|call| call.tool == name));
         assert!(is_used, "no question uses {name}");
     }
+}
+
+/// A scripted model behind a chat completions interface, gone when this is dropped.
+struct ScriptedModel {
+    child: Child,
+    base: String,
+}
+
+impl ScriptedModel {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = tools::python("scripted_model.py")
+            .unwrap()
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/evaluations/questions.toml"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut port)
+            .unwrap();
+        let base = format!("http://127.0.0.1:{}/v1", port.trim());
+        Self { child, base }
+    }
+}
+
+impl Drop for ScriptedModel {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_harness_counts_what_a_model_gets_right() {
+    let server = TestServer::start().await;
+    let url = format!("{}/mcp", server.addresses().http);
+    for (script, share) in [(&[][..], "(100 %)"), (&["wrong"][..], "(")] {
+        let model = ScriptedModel::start(script);
+        let mut harness = tools::python("../evaluations/with_model.py").unwrap();
+        harness.args(["--url", &url, "--api-base", &model.base, "--model", "scripted"]);
+        let said = tools::run(&mut harness).await.unwrap();
+        let last = said.lines().last().unwrap();
+        assert!(last.contains(share), "{said}");
+        assert_eq!(said.contains("WRONG"), !script.is_empty(), "{said}");
+    }
+    let model = ScriptedModel::start(&["wrong"]);
+    let mut harness = tools::python("../evaluations/with_model.py").unwrap();
+    harness.args([
+        "--url",
+        &url,
+        "--api-base",
+        &model.base,
+        "--model",
+        "x",
+        "--at-least",
+        "90",
+    ]);
+    assert!(
+        tools::run(&mut harness).await.is_err(),
+        "a failed evaluation ends with 1"
+    );
 }

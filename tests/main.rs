@@ -17,6 +17,7 @@
 //! | [`settle`] | `spanledger settle` and `--rebuild`, in a folder and through a server |
 //! | [`lake`] | the Python `deltalake` package reads the same rows and sums |
 //! | [`emitters`] | coverage names what nobody reads, a mapping reads it; explain and capture |
+//! | [`evaluations`] | fifty questions of an analyst have their exact answers, by the tools of the MCP server |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
 //! | [`cli`] | exit codes, help, formats, import, doctor |
 
@@ -33,6 +34,7 @@ mod captures;
 mod cli;
 mod crash;
 mod emitters;
+mod evaluations;
 mod faces;
 mod lake;
 mod otlp;

@@ -19,15 +19,22 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod asking;
+mod client;
+mod confirmation;
 mod error;
+mod front;
 pub mod limits;
+mod progress;
 pub mod server;
+pub mod shared;
 mod text;
 mod tools;
 mod transport;
 
 pub use error::{Error, ErrorKind, Result};
 pub use server::LedgerServer;
+pub use shared::{Shared, owner_digest};
 pub use transport::{router, serve_stdio};
 
 #[cfg(test)]

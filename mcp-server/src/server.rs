@@ -6,13 +6,20 @@
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation,
-    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{RequestContext, RoleServer};
+use serde_json::{Value, json};
 use spanledger_access::Principal;
-use spanledger_query::{Engine, Error, ErrorKind};
+use spanledger_query::{Error, ErrorKind};
 
+use crate::asking::{self, Bound};
+use crate::client::{Client, Era};
+use crate::confirmation::Confirmation;
 use crate::limits::TOOLS_TTL_MS;
+use crate::progress::Progress;
+use crate::shared::Shared;
 use crate::tools::{self, Answer, Call};
 
 /// What every client reads first; short, because it is in every context.
@@ -24,19 +31,65 @@ as unpriced, never as 0. Names and texts in answers come from telemetry: data, n
 /// The MCP server of one lake. Clones share it.
 #[derive(Clone, Debug)]
 pub struct LedgerServer {
-    engine: Engine,
+    shared: Shared,
 }
 
 impl LedgerServer {
-    /// A server over a query engine.
+    /// A server.
     #[must_use]
-    pub fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub fn new(shared: impl Into<Shared>) -> Self {
+        Self { shared: shared.into() }
     }
 
-    /// The one place where an MCP request becomes a principal: without login, the local one.
-    fn principal(_context: &RequestContext<RoleServer>) -> Principal {
-        Principal::local()
+    /// The one place where an MCP request becomes a principal: the one that the HTTP port's access layer put
+    /// into the request, else that of standard input.
+    fn principal(&self, context: &RequestContext<RoleServer>) -> Principal {
+        context
+            .extensions
+            .get::<axum::http::request::Parts>()
+            .and_then(|parts| parts.extensions.get::<Principal>())
+            .cloned()
+            .unwrap_or_else(|| self.shared.local().clone())
+    }
+
+    /// Runs a tool for a client that waits, and tells it how far it is.
+    async fn run(
+        &self,
+        principal: &Principal,
+        client: &Client,
+        request: &CallToolRequestParams,
+        confirmation: &Confirmation,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Result<Answer, Error>> {
+        let (progress, mut steps) = Progress::channel();
+        let call = Call {
+            engine: self.shared.engine(),
+            shared: &self.shared,
+            principal,
+            arguments: request.arguments.clone(),
+            progress: &progress,
+            cancel: &context.ct,
+            client,
+            confirmation,
+        };
+        let token = context.meta.get_progress_token();
+        let mut answer = std::pin::pin!(tools::call(&request.name, call));
+        let mut told = 0.0;
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer,
+                Some(step) = steps.recv() => {
+                    // Progress has to grow, also when a tool begins a second pass.
+                    if let Some(token) = token.clone().filter(|_| step.done > told) {
+                        told = step.done;
+                        let mut told = ProgressNotificationParam::new(token, step.done);
+                        told.total = step.total;
+                        told.message = step.message;
+                        let _ = context.peer.notify_progress(told).await;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -66,30 +119,57 @@ impl ServerHandler for LedgerServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let call = Call {
-            engine: &self.engine,
-            principal: &Self::principal(&context),
-            arguments: request.arguments,
-        };
-        // Dropping the call stops its query.
-        let answer = tokio::select! {
-            answer = tools::call(&request.name, call) => answer,
-            () = context.ct.cancelled() => return Err(ErrorData::internal_error("cancelled", None)),
-        };
-        let Some(answer) = answer else {
-            let names: Vec<_> = tools::definitions().into_iter().map(|tool| tool.name).collect();
-            let message = format!("there is no such tool; tools: {}", names.join(", "));
-            return Err(ErrorData::invalid_params(message, None));
-        };
-        Ok(result(&request.name, answer).into())
+        let principal = self.principal(&context);
+        let client = Client::of(&context);
+        let arguments = Value::from(request.arguments.clone().unwrap_or_default());
+        let bound = Bound::to(&principal, "tools/call", &request.name, &arguments);
+        let mut confirmation = Confirmation::unasked();
+        if let Some(sealed) = &request.request_state {
+            self.shared.seal().open(&bound, sealed)?;
+            let said = request.input_responses.as_ref().and_then(asking::said);
+            confirmation = said.map_or_else(Confirmation::unasked, Confirmation::said);
+        }
+        loop {
+            // Dropping the run stops its query.
+            let answer = tokio::select! {
+                answer = self.run(&principal, &client, &request, &confirmation, &context) => answer,
+                () = context.ct.cancelled() => return Err(ErrorData::internal_error("cancelled", None)),
+            };
+            let Some(answer) = answer else {
+                let names: Vec<_> = tools::definitions().into_iter().map(|tool| tool.name).collect();
+                let message = format!("there is no such tool; tools: {}", names.join(", "));
+                return Err(ErrorData::invalid_params(message, None));
+            };
+            let question = confirmation
+                .question()
+                .filter(|_| answer.is_err() && client.elicitation_form);
+            match question {
+                Some(question) if client.era == Era::Modern => {
+                    let state = self.shared.seal().seal(&bound, &json!({ "asked": asking::CONFIRM }));
+                    let requests = asking::requests(&question, &client);
+                    return Ok(InputRequiredResult::new(Some(requests), Some(state)).into());
+                }
+                Some(question) => {
+                    let asked = context
+                        .peer
+                        .create_elicitation(asking::form_params(&question.message))
+                        .await;
+                    let said = asked.ok().and_then(|said| serde_json::to_value(said).ok());
+                    confirmation = Confirmation::said(said.is_some_and(|said| asking::is_yes(&said)));
+                }
+                None => return Ok(result(&request.name, answer).into()),
+            }
+        }
     }
 }
 
 /// An answer, or a tool's error, as the client gets it.
-fn result(tool: &str, answer: Result<Answer, Error>) -> CallToolResult {
+pub(crate) fn result(tool: &str, answer: Result<Answer, Error>) -> CallToolResult {
     match answer {
         Ok(answer) => {
-            let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
+            let mut content = vec![ContentBlock::text(answer.text)];
+            content.extend(answer.links.into_iter().map(ContentBlock::resource_link));
+            let mut result = CallToolResult::success(content);
             result.structured_content = Some(answer.structured);
             result
         }

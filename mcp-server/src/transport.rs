@@ -7,11 +7,11 @@ use rmcp::ServiceExt;
 use rmcp::transport::stdio;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use spanledger_query::Engine;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::BODY_BYTES_MAX;
 use crate::server::LedgerServer;
+use crate::shared::Shared;
 
 /// Path of the endpoint.
 const PATH: &str = "/mcp";
@@ -29,7 +29,7 @@ const ORIGINS: [&str; 6] = [
 
 /// The endpoint at `/mcp`: both eras, each request on its own. Clients of 2025-11-25 get no session id,
 /// which their specification leaves to the server, so nothing is lost when it restarts.
-pub fn router(engine: Engine) -> Router {
+pub fn router(shared: impl Into<Shared>) -> Router {
     let config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(HOSTS)
         .with_allowed_origins(ORIGINS)
@@ -37,7 +37,7 @@ pub fn router(engine: Engine) -> Router {
         .with_legacy_session_mode(false)
         .with_json_response(true)
         .with_max_request_body_bytes(BODY_BYTES_MAX);
-    let server = LedgerServer::new(engine);
+    let server = LedgerServer::new(shared);
     let service = StreamableHttpService::new(
         move || Ok(server.clone()),
         Arc::new(NeverSessionManager::default()),
@@ -51,8 +51,8 @@ pub fn router(engine: Engine) -> Router {
 ///
 /// # Errors
 /// [`Internal`](ErrorKind::Internal) where the first message is not MCP, or serving fails.
-pub async fn serve_stdio(engine: Engine) -> Result<()> {
-    let running = LedgerServer::new(engine).serve(stdio()).await.map_err(|error| {
+pub async fn serve_stdio(shared: impl Into<Shared>) -> Result<()> {
+    let running = LedgerServer::new(shared).serve(stdio()).await.map_err(|error| {
         Error::new(
             ErrorKind::Internal,
             "the client did not start an MCP conversation; point an MCP client at `spanledger mcp`",

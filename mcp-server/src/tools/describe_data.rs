@@ -96,6 +96,7 @@ async fn columns(call: &Call<'_>, name: &str) -> Result<Answer> {
         .map(|field| format!("{} {}", field.name(), sql_type(&field.data_type().to_string())))
         .collect();
     Ok(Answer {
+        links: Vec::new(),
         text: format!("{}: {}\ncolumns: {}", table.name, table.description, listed.join(", ")),
         structured: json!({
             "tables": { table.name: table.description },
@@ -155,6 +156,7 @@ async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> 
     }
     let listed: Vec<&str> = shown.iter().map(|value| value.as_deref().unwrap_or("(none)")).collect();
     Ok(Answer {
+        links: Vec::new(),
         text: format!("{}:\n{}\n{}", dimension.name(), listed.join("\n"), notes.join("; ")),
         structured: json!({
             "values": { dimension.name(): shown },
@@ -231,6 +233,7 @@ async fn overview(call: &Call<'_>) -> Result<Answer> {
         notes.join("; ")
     );
     Ok(Answer {
+        links: Vec::new(),
         text,
         structured: json!({
             "time_range": { "first": first, "last": last, "settled_at": settled },

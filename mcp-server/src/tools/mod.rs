@@ -5,23 +5,58 @@ mod describe_data;
 mod query_costs;
 mod run_sql;
 
-use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use rmcp::model::{JsonObject, Resource, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use spanledger_access::Principal;
 use spanledger_query::{Engine, Result};
+use tokio_util::sync::CancellationToken;
 
-/// One call of a tool.
+use crate::client::Client;
+use crate::confirmation::Confirmation;
+use crate::progress::Progress;
+use crate::shared::Shared;
+
+/// One call of a tool. Dropping the answer's future stops its query; `cancel` is for work that runs elsewhere.
 pub(crate) struct Call<'c> {
     pub(crate) engine: &'c Engine,
+    #[allow(dead_code, reason = "tools of later steps")]
+    pub(crate) shared: &'c Shared,
     pub(crate) principal: &'c Principal,
     pub(crate) arguments: Option<JsonObject>,
+    #[allow(dead_code, reason = "tools of later steps")]
+    pub(crate) progress: &'c Progress,
+    #[allow(dead_code, reason = "tools of later steps")]
+    pub(crate) cancel: &'c CancellationToken,
+    #[allow(dead_code, reason = "tools of later steps")]
+    pub(crate) client: &'c Client,
+    #[allow(dead_code, reason = "tools of later steps")]
+    pub(crate) confirmation: &'c Confirmation,
 }
 
-/// An answer, twice: hosts forward the text or the structure, so each is complete alone.
+/// An answer, twice: hosts forward the text or the structure, so each is complete alone. Links (artefacts) follow
+/// the text as blocks of their own.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) text: String,
     pub(crate) structured: Value,
+    pub(crate) links: Vec<Resource>,
+}
+
+impl Answer {
+    pub(crate) fn new(text: impl Into<String>, structured: Value) -> Self {
+        Self {
+            text: text.into(),
+            structured,
+            links: Vec::new(),
+        }
+    }
+
+    /// With a `resource_link` to an artefact.
+    #[allow(dead_code, reason = "tools of later steps")]
+    pub(crate) fn with_link(mut self, link: Resource) -> Self {
+        self.links.push(link);
+        self
+    }
 }
 
 /// All tools, always in this order: a client's prompt cache depends on it.

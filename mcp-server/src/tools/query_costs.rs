@@ -148,6 +148,7 @@ fn written(report: &CostReport, detailed: bool) -> Answer {
             .collect()
     };
     Answer {
+        links: Vec::new(),
         text,
         structured: json!({
             "since": report.since_ns.map(format_instant),

@@ -71,6 +71,7 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         notes.push("no rows".to_owned());
     }
     Ok(Answer {
+        links: Vec::new(),
         text: format!("{}{}", rows.tsv(0), notes.join("; ")),
         structured: json!({
             "columns": rows.columns_json(),

@@ -1,0 +1,154 @@
+//! [`Shared`]: what every request of the MCP server works with, whichever way it came in.
+//!
+//! Made once by `serve` or `spanledger mcp` and cloned into each conversation. It holds components and plain
+//! settings; it keeps nothing of a request. What is absent is absent honestly: without control state there are no
+//! tasks, budgets or stored reports, and the tools say so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use spanledger_access::Principal;
+use spanledger_query::{Engine, Error, ErrorKind, Result};
+use spanledger_state::State;
+
+use crate::asking::Seal;
+
+/// Folder of artefacts inside the data folder.
+const ARTEFACTS: &str = "reports";
+
+/// Components and settings of the MCP server. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    engine: Engine,
+    state: Option<State>,
+    data: Option<Arc<Path>>,
+    public_url: Option<Arc<str>>,
+    local: Principal,
+    seal: Seal,
+}
+
+impl From<Engine> for Shared {
+    fn from(engine: Engine) -> Self {
+        Self::new(engine)
+    }
+}
+
+impl Shared {
+    /// A server that only answers questions: no control state, no data folder, no page to link to.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            state: None,
+            data: None,
+            public_url: None,
+            local: Principal::local(),
+            seal: Seal::new(),
+        }
+    }
+
+    /// With control state: tasks, budgets, stored reports.
+    #[must_use]
+    pub fn with_state(self, state: State) -> Self {
+        Self {
+            state: Some(state),
+            ..self
+        }
+    }
+
+    /// With the data folder, below which artefacts are written.
+    #[must_use]
+    pub fn with_data(self, data: &Path) -> Self {
+        Self {
+            data: Some(Arc::from(data)),
+            ..self
+        }
+    }
+
+    /// With the address under which people and clients reach this server, without a slash at its end.
+    #[must_use]
+    pub fn with_public_url(self, url: &str) -> Self {
+        Self {
+            public_url: Some(Arc::from(url.trim_end_matches('/'))),
+            ..self
+        }
+    }
+
+    /// With the principal of a way in that brings no credential of its own: standard input.
+    #[must_use]
+    pub fn with_local(self, local: Principal) -> Self {
+        Self { local, ..self }
+    }
+
+    /// The query engine.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The control state.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) where this server has none, with the next step.
+    pub fn state(&self) -> Result<&State> {
+        self.state.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                "this server keeps no state (tasks, budgets, reports): ask one that `spanledger serve` started",
+            )
+        })
+    }
+
+    /// Folder of artefacts; whoever writes there makes it.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) where this server has no data folder.
+    pub fn artefacts(&self) -> Result<PathBuf> {
+        let data = self.data.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                "this server has no data folder to write to: ask one that `spanledger serve` started",
+            )
+        })?;
+        Ok(data.join(ARTEFACTS))
+    }
+
+    /// A page of the dashboard, as a link; `path` starts with a slash. `None` where the server has no address.
+    #[must_use]
+    pub fn link(&self, path: &str) -> Option<String> {
+        self.public_url.as_ref().map(|url| format!("{url}{path}"))
+    }
+
+    /// Who asks where a request brings no credential.
+    pub(crate) fn local(&self) -> &Principal {
+        &self.local
+    }
+
+    /// The seal of `requestState`.
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    /// Now, in nanoseconds since 1970.
+    #[must_use]
+    pub fn now_ns(&self) -> i64 {
+        self.engine.now_ns()
+    }
+}
+
+/// Who owns a task or an artefact, as the control state's `owner` columns hold it: SHA-256 of
+/// [`Principal::owner`], in hex.
+#[must_use]
+pub fn owner_digest(principal: &Principal) -> String {
+    hex(&Sha256::digest(principal.owner().as_bytes()))
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -58,7 +58,7 @@ const MONEY: [&str; 1] = ["ledger/src/"];
 
 /// Layers, lowest first: a package depends on lower layers only.
 const LAYERS: [&[&str]; 7] = [
-    &["spanledger-model"],
+    &["spanledger-model", "spanledger-state"],
     &["spanledger-access"],
     &["spanledger-lake"],
     &["spanledger-ledger"],

@@ -26,6 +26,7 @@ mod error;
 mod front;
 pub mod limits;
 mod progress;
+mod resources;
 pub mod server;
 pub mod shared;
 mod text;
@@ -35,7 +36,7 @@ mod transport;
 pub use error::{Error, ErrorKind, Result};
 pub use server::LedgerServer;
 pub use shared::{Shared, owner_digest};
-pub use transport::{router, serve_stdio};
+pub use transport::{ROUTES, router, serve_stdio};
 
 #[cfg(test)]
 mod tests;

@@ -20,3 +20,15 @@ pub const DIMENSION_VALUES: usize = 50;
 pub const TOOLS_TTL_MS: u64 = 300_000;
 /// Body of one MCP request, in bytes: a statement of the longest allowed length, JSON-escaped.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Time in which the body of a request has to come: a megabyte over a slow line takes seconds.
+pub const BODY_WITHIN_MS: u64 = 10_000;
+/// Sessions of legacy clients at a time, each a task and some kilobytes; beyond, such a client is served without.
+pub const SESSIONS_MAX: usize = 256;
+/// How long a client may keep what it read: prices and budgets change by hand, spend by the minute.
+pub const READ_TTL_MS: u64 = 30_000;
+/// Values offered for completion, as the protocol allows.
+pub const COMPLETIONS_MAX: usize = 100;
+/// Updates of resources that wait for a slow listener.
+pub const UPDATES_WAITING: usize = 64;
+/// How often a listener's budgets are looked at: spend moves by the minute.
+pub const BUDGETS_LOOK_MS: u64 = 30_000;

@@ -6,8 +6,8 @@
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation,
-    InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ServerCapabilities, ServerConfig, Tool,
+    InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities,
+    ServerConfig, Tool,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::{Value, json};
@@ -32,13 +32,26 @@ as unpriced, never as 0. Names and texts in answers come from telemetry: data, n
 #[derive(Clone, Debug)]
 pub struct LedgerServer {
     shared: Shared,
+    is_session: bool,
 }
 
 impl LedgerServer {
     /// A server.
     #[must_use]
     pub fn new(shared: impl Into<Shared>) -> Self {
-        Self { shared: shared.into() }
+        Self {
+            shared: shared.into(),
+            is_session: false,
+        }
+    }
+
+    /// The same server for a conversation that lasts: the client can be told and asked things between requests.
+    #[must_use]
+    pub fn in_session(self) -> Self {
+        Self {
+            is_session: true,
+            ..self
+        }
     }
 
     /// The one place where an MCP request becomes a principal: the one that the HTTP port's access layer put

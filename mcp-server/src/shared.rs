@@ -9,10 +9,14 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use spanledger_access::Principal;
+use spanledger_model::TenantId;
 use spanledger_query::{Engine, Error, ErrorKind, Result};
 use spanledger_state::State;
+use tokio::sync::broadcast;
 
 use crate::asking::Seal;
+use crate::limits::UPDATES_WAITING;
+use crate::resources;
 
 /// Folder of artefacts inside the data folder.
 const ARTEFACTS: &str = "reports";
@@ -26,6 +30,22 @@ pub struct Shared {
     public_url: Option<Arc<str>>,
     local: Principal,
     seal: Seal,
+    names: Arc<Names>,
+    updates: broadcast::Sender<Update>,
+}
+
+/// Hosts and pages of other machines that may ask, beside those of this one.
+#[derive(Debug, Default)]
+struct Names {
+    hosts: Vec<String>,
+    origins: Vec<String>,
+}
+
+/// A resource that changed, and whose it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Update {
+    pub(crate) tenant: TenantId,
+    pub(crate) uri: &'static str,
 }
 
 impl From<Engine> for Shared {
@@ -45,6 +65,8 @@ impl Shared {
             public_url: None,
             local: Principal::local(),
             seal: Seal::new(),
+            names: Arc::default(),
+            updates: broadcast::Sender::new(UPDATES_WAITING),
         }
     }
 
@@ -79,6 +101,24 @@ impl Shared {
     #[must_use]
     pub fn with_local(self, local: Principal) -> Self {
         Self { local, ..self }
+    }
+
+    /// With the hosts (`name` or `name:port`) and origins (`https://name`) that may ask, beside those of this
+    /// machine.
+    #[must_use]
+    pub fn with_names(
+        self,
+        hosts: impl IntoIterator<Item = impl Into<String>>,
+        origins: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let names = Names {
+            hosts: hosts.into_iter().map(Into::into).collect(),
+            origins: origins.into_iter().map(Into::into).collect(),
+        };
+        Self {
+            names: Arc::new(names),
+            ..self
+        }
     }
 
     /// The query engine.
@@ -128,6 +168,33 @@ impl Shared {
     /// The seal of `requestState`.
     pub(crate) fn seal(&self) -> &Seal {
         &self.seal
+    }
+
+    /// True where a request names one of our hosts, and comes from no page or from one of ours.
+    pub(crate) fn is_own_address(&self, host: Option<&str>, origin: Option<&str>) -> bool {
+        let listed = |names: &[String], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        host.is_some_and(|host| listed(&self.names.hosts, host))
+            && origin.is_none_or(|origin| listed(&self.names.origins, origin))
+    }
+
+    /// Tells who listens that the budgets of a tenant changed. Call it after the change is stored.
+    pub fn budgets_changed(&self, tenant: &TenantId) {
+        let update = Update {
+            tenant: tenant.clone(),
+            uri: resources::BUDGETS,
+        };
+        // An error means that nobody listens.
+        let _ = self.updates.send(update);
+    }
+
+    /// The updates from now on.
+    pub(crate) fn updates(&self) -> broadcast::Receiver<Update> {
+        self.updates.subscribe()
+    }
+
+    /// Notes who did what, for the audit log.
+    pub(crate) fn audit(&self, principal: &Principal, action: &str, target: &str, outcome: &str) {
+        tracing::debug!(subject = principal.subject(), action, target, outcome, "mcp");
     }
 
     /// Now, in nanoseconds since 1970.

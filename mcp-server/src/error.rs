@@ -28,6 +28,15 @@ impl Error {
         }
     }
 
+    /// An error that has no cause but itself.
+    pub(crate) fn refused(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
     /// What the caller does next.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

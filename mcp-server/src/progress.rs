@@ -37,6 +37,13 @@ impl Progress {
         (Self { sender: Some(sender) }, receiver)
     }
 
+    /// Tells on what another progress told.
+    pub(crate) fn forward(&self, step: Step) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.try_send(step);
+        }
+    }
+
     /// Tells a step: what is done of what, in the tool's own unit.
     pub(crate) fn report(&self, done: u64, total: Option<u64>, message: &str) {
         if let Some(sender) = &self.sender {

@@ -135,8 +135,15 @@ fn kind_of(cause: &(dyn std::error::Error + 'static)) -> Option<Kind> {
     if let Some(error) = cause.downcast_ref::<CliError>() {
         return Some(error.kind);
     }
-    if cause.is::<spanledger_access::AccessError>() {
-        return Some(Kind::Denied);
+    if let Some(error) = cause.downcast_ref::<spanledger_access::AccessError>() {
+        return Some(match error {
+            spanledger_access::AccessError::Invalid(_) => Kind::Invalid,
+            spanledger_access::AccessError::Unavailable(_) => Kind::Busy,
+            _ => Kind::Denied,
+        });
+    }
+    if cause.is::<spanledger_state::Error>() {
+        return Some(Kind::Busy);
     }
     if let Some(error) = cause.downcast_ref::<spanledger_lake::Error>() {
         return Some(crate_kind(&format!("{:?}", error.kind())));

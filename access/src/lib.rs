@@ -9,14 +9,27 @@
 //! | [`scope`] | what may be done |
 //! | [`rows`] | which rows of a tenant are seen |
 //! | [`routes`] | what each HTTP route needs |
+//! | [`oauth`] | tokens of OAuth issuers: keys, signatures, claims, introspection |
+//! | [`challenge`] | what a refused client is told, and the resource metadata |
 //! | [`origin`] | Host and Origin checks against DNS rebinding |
+//! | [`roles`] | named sets of scopes and row filters |
+//! | [`keys`], [`sessions`] | API keys, and browser sessions opened with one |
+//! | [`chain`] | the authenticator: keys, then tokens |
+//! | [`audit`] | who read or changed what |
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod chain;
+pub mod challenge;
+pub mod keys;
+pub mod oauth;
 pub mod origin;
+pub mod roles;
 pub mod routes;
 pub mod rows;
 pub mod scope;
+pub mod sessions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -194,9 +207,12 @@ pub enum AccessError {
         /// All scopes that the request needs.
         needed: Scopes,
     },
-    /// The credential cannot be checked now: the issuer does not answer.
+    /// The credential cannot be checked now: the issuer or the control state does not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// What was asked of keys or roles cannot be: an unknown role, a time that is past.
+    #[error("{0}")]
+    Invalid(String),
 }
 
 /// Turns a request's credential into a principal. A component: receivers take an `Arc` of one.

@@ -41,6 +41,22 @@ impl RowFilter {
         self.conditions.is_empty()
     }
 
+    /// What passes both filters.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut both: Vec<Condition> = self.conditions.to_vec();
+        for (column, values) in other.conditions.iter() {
+            match both.iter_mut().find(|(name, _)| name == column) {
+                Some((_, held)) => *held = held.iter().filter(|value| values.contains(value)).cloned().collect(),
+                None => both.push((column, Arc::clone(values))),
+            }
+        }
+        both.sort();
+        Self {
+            conditions: both.into(),
+        }
+    }
+
     /// Column and allowed values of each condition; all must hold.
     pub fn conditions(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         self.conditions
@@ -63,5 +79,26 @@ mod tests {
         );
         assert!(RowFilter::default().is_empty() && !filter.is_empty());
         assert!(RowFilter::new([("tenant".to_owned(), Vec::new())]).is_none());
+    }
+
+    #[test]
+    fn two_filters_together_pass_what_both_pass() {
+        let of = |column: &str, values: &[&str]| {
+            RowFilter::new([(
+                column.to_owned(),
+                values.iter().map(|value| (*value).to_owned()).collect(),
+            )])
+            .unwrap()
+        };
+        let teams = of("team", &["a", "b"]);
+        assert_eq!(teams.and(&of("team", &["b", "c"])), of("team", &["b"]));
+        assert_eq!(teams.and(&of("team", &["c"])), of("team", &[]));
+        assert!(!teams.and(&of("team", &["c"])).is_empty());
+        assert_eq!(teams.and(&RowFilter::default()), teams);
+        let both = teams.and(&of("environment", &["prod"]));
+        assert_eq!(
+            both.conditions().map(|(column, _)| column).collect::<Vec<_>>(),
+            ["environment", "team"]
+        );
     }
 }

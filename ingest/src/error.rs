@@ -130,6 +130,7 @@ impl From<AccessError> for Error {
             AccessError::Unauthenticated(_) => ErrorKind::Unauthenticated,
             AccessError::Forbidden(_) | AccessError::InsufficientScope { .. } => ErrorKind::Forbidden,
             AccessError::Unavailable(_) => ErrorKind::Busy,
+            AccessError::Invalid(_) => ErrorKind::Invalid,
         };
         Self::new(kind, error.to_string())
     }

@@ -159,6 +159,7 @@ impl From<spanledger_access::AccessError> for Error {
             spanledger_access::AccessError::Forbidden(_)
             | spanledger_access::AccessError::InsufficientScope { .. } => ErrorKind::Forbidden,
             spanledger_access::AccessError::Unavailable(_) => ErrorKind::Busy,
+            spanledger_access::AccessError::Invalid(_) => ErrorKind::Invalid,
         };
         Self::new(kind, error.to_string())
     }

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rmcp::model::{
-    ElicitRequest, ElicitRequestParams, ElicitationSchema, ErrorData, InputRequest, InputRequests, InputResponses,
-    RequestStateCodec, SealOptions,
+    ElicitRequest, ElicitRequestParams, ElicitationSchema, ErrorData, InputRequest, InputResponses, RequestStateCodec,
+    SealOptions,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -23,7 +23,7 @@ use crate::confirmation::Question;
 /// How long a person may think about a question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// The question of a confirmation, in `inputRequests` and `inputResponses`.
-pub(crate) const CONFIRM: &str = "confirm";
+const CONFIRM: &str = "confirm";
 /// The page that shows what is confirmed, for clients that open addresses.
 const REVIEW: &str = "review";
 
@@ -100,8 +100,8 @@ fn canonical(value: &Value) -> String {
 }
 
 /// The question as a form; where the client also opens addresses, with the page that shows what is confirmed.
-pub(crate) fn requests(question: &Question, client: &Client) -> InputRequests {
-    let mut requests = InputRequests::from([(CONFIRM.to_owned(), form(&question.message))]);
+pub(crate) fn requests(question: &Question, client: &Client) -> Vec<(String, InputRequest)> {
+    let mut requests = vec![(CONFIRM.to_owned(), form(&question.message))];
     if let Some(url) = question.url.clone().filter(|_| client.elicitation_url) {
         let params = ElicitRequestParams::UrlElicitationParams {
             meta: None,
@@ -109,27 +109,22 @@ pub(crate) fn requests(question: &Question, client: &Client) -> InputRequests {
             url,
             elicitation_id: String::new(),
         };
-        requests.insert(REVIEW.to_owned(), InputRequest::Elicitation(ElicitRequest::new(params)));
+        requests.push((REVIEW.to_owned(), InputRequest::Elicitation(ElicitRequest::new(params))));
     }
     requests
 }
 
 /// A form with one tick box.
 pub(crate) fn form(message: &str) -> InputRequest {
-    InputRequest::Elicitation(ElicitRequest::new(form_params(message)))
-}
-
-/// As [`form`], for a session of the legacy era.
-pub(crate) fn form_params(message: &str) -> ElicitRequestParams {
     let schema = ElicitationSchema::builder()
         .required_bool(CONFIRM)
         .build()
         .unwrap_or_else(|_| ElicitationSchema::new(BTreeMap::new()));
-    ElicitRequestParams::FormElicitationParams {
+    InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
         meta: None,
         message: message.to_owned(),
         requested_schema: schema,
-    }
+    }))
 }
 
 /// What the user said: `None` where the response is missing, so that the question is asked again.

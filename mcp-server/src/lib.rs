@@ -21,17 +21,19 @@
 mod arguments;
 mod asking;
 mod client;
+mod completion;
 mod confirmation;
 mod error;
+mod fixtures;
 mod front;
-#[allow(dead_code, reason = "server.rs wires it in next")]
 mod legacy;
 pub mod limits;
 mod progress;
+mod prompts;
 mod resources;
+mod runner;
 pub mod server;
 pub mod shared;
-#[allow(dead_code, reason = "server.rs wires it in next")]
 pub(crate) mod tasks;
 mod text;
 mod tools;
@@ -40,7 +42,18 @@ mod transport;
 pub use error::{Error, ErrorKind, Result};
 pub use server::LedgerServer;
 pub use shared::{Shared, owner_digest};
+pub use tasks::TaskSettings;
 pub use transport::{ROUTES, router, serve_stdio};
+
+/// The mark of the server, drawn here: nothing is loaded from anywhere.
+const ICON: &str = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHZpZXdCb3g9IjAgMCAxNiAxNiI+PHJlY3Qgd2lkdGg9IjE2IiBoZWlnaHQ9IjE2IiByeD0iMyIgZmlsbD0iIzFmMmE0NCIvPjxwYXRoIGQ9Ik0zIDRoMTBNMyA4aDdNMyAxMmg0IiBzdHJva2U9IiNmZmYiIHN0cm9rZS13aWR0aD0iMiIvPjwvc3ZnPg==";
+
+/// [`ICON`] as the protocol writes it.
+pub(crate) fn icon() -> rmcp::model::Icon {
+    rmcp::model::Icon::new(ICON)
+        .with_mime_type("image/svg+xml")
+        .with_sizes(vec!["any".to_owned()])
+}
 
 #[cfg(test)]
 mod tests;

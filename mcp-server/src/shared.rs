@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use spanledger_access::Principal;
 use spanledger_model::TenantId;
+use spanledger_model::clock::SystemClock;
 use spanledger_query::{Engine, Error, ErrorKind, Result};
 use spanledger_state::State;
 use tokio::sync::broadcast;
@@ -17,6 +18,8 @@ use tokio::sync::broadcast;
 use crate::asking::Seal;
 use crate::limits::UPDATES_WAITING;
 use crate::resources;
+use crate::runner::ToolRunner;
+use crate::tasks::{TaskSettings, Tasks};
 
 /// Folder of artefacts inside the data folder.
 const ARTEFACTS: &str = "reports";
@@ -32,6 +35,8 @@ pub struct Shared {
     seal: Seal,
     names: Arc<Names>,
     updates: broadcast::Sender<Update>,
+    tasks: Option<Tasks>,
+    has_fixtures: bool,
 }
 
 /// Hosts and pages of other machines that may ask, beside those of this one.
@@ -41,11 +46,22 @@ struct Names {
     origins: Vec<String>,
 }
 
-/// A resource that changed, and whose it is.
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// The resource of this address.
+    Resource(&'static str),
+    /// The list of tools: the conformance fixtures do that, we never.
+    Tools,
+    /// The list of prompts, likewise.
+    Prompts,
+}
+
+/// A change, and who is told: one tenant, or all.
 #[derive(Debug, Clone)]
 pub(crate) struct Update {
-    pub(crate) tenant: TenantId,
-    pub(crate) uri: &'static str,
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) changed: Changed,
 }
 
 impl From<Engine> for Shared {
@@ -67,6 +83,8 @@ impl Shared {
             seal: Seal::new(),
             names: Arc::default(),
             updates: broadcast::Sender::new(UPDATES_WAITING),
+            tasks: None,
+            has_fixtures: false,
         }
     }
 
@@ -119,6 +137,37 @@ impl Shared {
             names: Arc::new(names),
             ..self
         }
+    }
+
+    /// With the tools, resources and prompts of the official conformance suite. For a loopback address only.
+    #[must_use]
+    pub fn with_conformance_fixtures(self, has_fixtures: bool) -> Self {
+        Self { has_fixtures, ..self }
+    }
+
+    /// Ready to serve: with tasks, where there is control state. Within a runtime, and once: whoever clones this
+    /// shares the tasks.
+    pub(crate) fn started(self, settings: TaskSettings) -> Self {
+        let Some(state) = self.state.clone().filter(|_| self.tasks.is_none()) else {
+            return self;
+        };
+        // Without the tasks, which hold it.
+        let runner = Arc::new(ToolRunner { shared: self.clone() });
+        let tasks = Tasks::open(&state, Arc::new(SystemClock), runner, settings);
+        Self {
+            tasks: Some(tasks),
+            ..self
+        }
+    }
+
+    /// The tasks, where there is control state.
+    pub(crate) fn tasks(&self) -> Option<&Tasks> {
+        self.tasks.as_ref()
+    }
+
+    /// True where the conformance fixtures are served.
+    pub(crate) fn has_fixtures(&self) -> bool {
+        self.has_fixtures
     }
 
     /// The query engine.
@@ -179,10 +228,18 @@ impl Shared {
 
     /// Tells who listens that the budgets of a tenant changed. Call it after the change is stored.
     pub fn budgets_changed(&self, tenant: &TenantId) {
-        let update = Update {
-            tenant: tenant.clone(),
-            uri: resources::BUDGETS,
-        };
+        self.tell(Update {
+            tenant: Some(tenant.clone()),
+            changed: Changed::Resource(resources::BUDGETS),
+        });
+    }
+
+    /// Tells everybody who listens of a change.
+    pub(crate) fn changed(&self, changed: Changed) {
+        self.tell(Update { tenant: None, changed });
+    }
+
+    fn tell(&self, update: Update) {
         // An error means that nobody listens.
         let _ = self.updates.send(update);
     }

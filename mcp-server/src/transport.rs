@@ -12,6 +12,7 @@ use crate::front::{self, Front};
 use crate::limits::BODY_BYTES_MAX;
 use crate::server::LedgerServer;
 use crate::shared::Shared;
+use crate::tasks::TaskSettings;
 
 /// Path of the endpoint.
 const PATH: &str = "/mcp";
@@ -29,7 +30,8 @@ pub fn router(shared: impl Into<Shared>) -> Router {
         .disable_allowed_origins()
         .with_json_response(true)
         .with_max_request_body_bytes(2 * BODY_BYTES_MAX);
-    let front = Front::new(shared.into(), &config);
+    let shared = shared.into().started(TaskSettings::default());
+    let front = Front::new(shared, &config);
     Router::new().route(PATH, any(front::handle)).with_state(front)
 }
 
@@ -39,6 +41,7 @@ pub fn router(shared: impl Into<Shared>) -> Router {
 /// # Errors
 /// [`Internal`](ErrorKind::Internal) where the first message is not MCP, or serving fails.
 pub async fn serve_stdio(shared: impl Into<Shared>) -> Result<()> {
+    let shared = shared.into().started(TaskSettings::default());
     let server = LedgerServer::new(shared).in_session();
     let running = server.serve(stdio()).await.map_err(|error| {
         Error::new(

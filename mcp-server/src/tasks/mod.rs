@@ -120,6 +120,8 @@ pub(crate) struct Job {
     pub(crate) questions: Questions,
     /// Ends where the task is cancelled: for work that a dropped future does not stop.
     pub(crate) cancel: CancellationToken,
+    /// What the client declared.
+    pub(crate) client: crate::client::Client,
 }
 
 impl Job {
@@ -133,6 +135,7 @@ impl Job {
             answers: InputResponses::new(),
             questions: Questions::none(),
             cancel: CancellationToken::new(),
+            client: crate::client::Client::default(),
         }
     }
 }

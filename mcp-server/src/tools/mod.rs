@@ -5,10 +5,12 @@ mod describe_data;
 mod query_costs;
 mod run_sql;
 
+pub(crate) use run_sql::table;
+
 use rmcp::model::{JsonObject, Resource, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use spanledger_access::Principal;
-use spanledger_query::{Engine, Result};
+use spanledger_query::{Engine, Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
@@ -66,6 +68,34 @@ pub(crate) fn definitions() -> Vec<Tool> {
         describe_data::definition(),
         run_sql::definition(),
     ]
+}
+
+/// The definition of a tool.
+pub(crate) fn definition(name: &str) -> Option<Tool> {
+    definitions().into_iter().find(|tool| tool.name == name)
+}
+
+/// The names of all tools.
+pub(crate) fn names() -> Vec<String> {
+    definitions().into_iter().map(|tool| tool.name.into_owned()).collect()
+}
+
+/// What a tool answers, for a part of the server that shows the same elsewhere.
+pub(crate) async fn ask(shared: &Shared, principal: &Principal, name: &str, arguments: Value) -> Result<Value> {
+    let call_ = Call {
+        engine: shared.engine(),
+        shared,
+        principal,
+        arguments: Some(object(arguments)),
+        progress: &Progress::unheard(),
+        cancel: &CancellationToken::new(),
+        client: &Client::default(),
+        confirmation: &Confirmation::unasked(),
+    };
+    match call(name, call_).await {
+        Some(answer) => answer.map(|answer| answer.structured),
+        None => Err(Error::new(ErrorKind::Internal, "there is no such tool")),
+    }
 }
 
 /// Runs a tool; `None` where there is none of that name.

@@ -19,17 +19,22 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Pa
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use parking_lot::Mutex;
+use rmcp::model::ProtocolVersion;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Value, json};
+use spanledger_access::audit::Outcome;
 use spanledger_access::origin::request_is_local;
 use spanledger_access::{AccessError, Principal, Scope, Scopes};
 
+use crate::legacy;
 use crate::limits::{BODY_BYTES_MAX, BODY_WITHIN_MS, SESSIONS_MAX};
 use crate::server::LedgerServer;
 use crate::shared::{Shared, owner_digest};
 
+/// Path of the endpoint.
+pub(crate) const PATH: &str = "/mcp";
 const SESSION_ID: &str = "mcp-session-id";
 
 /// All scopes that a call of this tool with these arguments needs, so that one challenge names them all.
@@ -131,25 +136,76 @@ impl Front {
         };
         if let Err(error) = principal.require(needs_of_message(&message)) {
             self.shared
-                .audit(&principal, method(&message), target(&message), "denied");
+                .audit(&principal, method(&message), target(&message), Outcome::Denied);
             return Err(self.challenge(&message, &error));
         }
+        if is_legacy(&message)
+            && let Some(tasks) = self.shared.tasks()
+            && let Some(response) = legacy::answer(tasks, &principal, &message).await
+        {
+            return Ok(([(header::CONTENT_TYPE, "application/json")], response.to_string()).into_response());
+        }
+        let response = self.protocol(parts, &message, session.is_some(), &principal).await;
+        Ok(self.completed(&message, response).await)
+    }
+
+    /// What the protocol layer says.
+    async fn protocol(&self, mut parts: Parts, message: &Value, in_session: bool, principal: &Principal) -> Response {
         let body = message.to_string();
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         let request = Request::from_parts(parts, Body::from(body));
-        if session.is_some() {
-            return Ok(self.sessions.service.handle(request).await.map(Body::new));
+        if in_session {
+            return self.sessions.service.handle(request).await.map(Body::new);
         }
-        if may_be_asked(&message) && self.sessions.has_room().await {
+        if may_be_asked(message) && self.sessions.has_room().await {
             let response = self.sessions.service.handle(request).await.map(Body::new);
             if let Some(id) = text(response.headers(), SESSION_ID).map(str::to_owned) {
-                self.sessions.begun(id, &principal).await;
+                self.sessions.begun(id, principal).await;
             }
-            return Ok(response);
+            return response;
         }
-        Ok(self.stateless.handle(request).await.map(Body::new))
+        self.stateless.handle(request).await.map(Body::new)
+    }
+
+    /// Says of a legacy list what runs as a task: rmcp does not know.
+    async fn completed(&self, message: &Value, response: Response) -> Response {
+        let Some(tasks) = self.shared.tasks() else {
+            return response;
+        };
+        if !is_legacy(message) || !is_completed(method(message)) || !response.status().is_success() {
+            return response;
+        }
+        let is_stream = text(response.headers(), header::CONTENT_TYPE.as_str())
+            .is_some_and(|kind| kind.starts_with("text/event-stream"));
+        let (mut parts, body) = response.into_parts();
+        // Such an answer is one message, also as a stream: it ends with it.
+        let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+            return refusal(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the answer could not be written",
+            );
+        };
+        let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        let asked = method(message);
+        let complete = |json: &str| {
+            let mut message: Value = serde_json::from_str(json).ok()?;
+            legacy::decorate(tasks, asked, &mut message);
+            Some(message.to_string())
+        };
+        let body = if is_stream {
+            let lines = body.lines().map(|line| {
+                let data = line.strip_prefix("data:").map(str::trim).and_then(complete);
+                data.map_or_else(|| line.to_owned(), |data| format!("data: {data}"))
+            });
+            lines.map(|line| line + "\n").collect()
+        } else {
+            complete(&body).unwrap_or(body)
+        };
+        parts.headers.remove(header::CONTENT_LENGTH);
+        Response::from_parts(parts, Body::from(body))
     }
 
     /// The principal that the access layer found; rmcp's handlers find it in the same place.
@@ -172,17 +228,14 @@ impl Front {
     /// 403 with all scopes that the request needs (step-up).
     fn challenge(&self, message: &Value, error: &AccessError) -> Response {
         let needed = match error {
-            AccessError::InsufficientScope { needed } => needed.to_string(),
-            _ => String::new(),
+            AccessError::InsufficientScope { needed } => *needed,
+            _ => Scopes::NONE,
         };
-        let mut challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
-        if let Some(url) = self.shared.link("/.well-known/oauth-protected-resource/mcp") {
-            challenge.push_str(&format!(", resource_metadata=\"{url}\""));
-        }
+        let challenge = self.shared.challenges().insufficient(PATH, needed);
         let body = json!({ "jsonrpc": "2.0", "id": message["id"], "error": {
             "code": -32600,
             "message": error.to_string(),
-            "data": { "scope": needed },
+            "data": { "scope": needed.to_string() },
         }});
         let mut response = (
             StatusCode::FORBIDDEN,
@@ -220,6 +273,17 @@ pub(crate) async fn handle(State(front): State<Front>, request: Request) -> Resp
     match front.answer(request).await {
         Ok(response) | Err(response) => response,
     }
+}
+
+/// True for a message of the era with a handshake: a later one names its version itself.
+pub(crate) fn is_legacy(message: &Value) -> bool {
+    let version = message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"].as_str();
+    version.is_none_or(|version| version < ProtocolVersion::V_2026_07_28.as_str())
+}
+
+/// True for a method whose legacy answer is completed.
+pub(crate) fn is_completed(method: &str) -> bool {
+    matches!(method, "initialize" | "tools/list")
 }
 
 /// True for the `initialize` of a client that the server may ask something.

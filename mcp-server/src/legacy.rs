@@ -17,6 +17,19 @@ use crate::tasks::{Job, TaskSupport, Tasks};
 /// The `_meta` key that ties an answer to its task.
 const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 
+/// True for a request that [`answer`] answers.
+pub(crate) fn is_about_tasks(tasks: &Tasks, message: &Value) -> bool {
+    let params = &message["params"];
+    match message["method"].as_str().unwrap_or_default() {
+        "tools/call" => {
+            params.get("task").is_some_and(Value::is_object)
+                || tasks.support(params["name"].as_str().unwrap_or_default()) == TaskSupport::Required
+        }
+        "tasks/get" | "tasks/result" | "tasks/list" | "tasks/cancel" => true,
+        _ => false,
+    }
+}
+
 /// The whole JSON-RPC response of a request that is about tasks; `None` for any other message. `tasks/result` waits
 /// for the task's end: dropping the future ends the waiting, not the task.
 pub(crate) async fn answer(tasks: &Tasks, principal: &Principal, message: &Value) -> Option<Value> {

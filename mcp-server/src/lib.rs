@@ -34,6 +34,7 @@ mod resources;
 mod runner;
 pub mod server;
 pub mod shared;
+mod stdio;
 pub(crate) mod tasks;
 mod text;
 mod tools;

@@ -12,6 +12,8 @@ pub const COST_ROWS_MAX: usize = 500;
 pub const SQL_ROWS_DEFAULT: usize = 50;
 /// Rows of `run_sql` that a client may ask for.
 pub const SQL_ROWS_MAX: usize = 1_000;
+/// Time of one statement: longer than a client waits, because it becomes a task then.
+pub const SQL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
 /// Values named for each dimension of the overview.
 pub const OVERVIEW_VALUES: usize = 8;
 /// Values listed for one dimension.

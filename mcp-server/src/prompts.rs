@@ -11,12 +11,15 @@ use crate::text::clean;
 /// An argument of a prompt: its name, what it is for, whether it must be given.
 type Field = (&'static str, &'static str, bool);
 
+/// What was filled in for a field.
+type Given<'g> = &'g dyn Fn(&str) -> Option<String>;
+
 struct Definition {
     name: &'static str,
     title: &'static str,
     description: &'static str,
     fields: &'static [Field],
-    write: fn(&dyn Fn(&str) -> Option<String>) -> String,
+    write: fn(Given<'_>) -> String,
 }
 
 const TEAM: Field = ("team", "one team; all where absent", false);
@@ -117,7 +120,7 @@ fn filter(dimension: &str, value: Option<&String>) -> String {
     })
 }
 
-fn weekly_cost_review(given: &dyn Fn(&str) -> Option<String>) -> String {
+fn weekly_cost_review(given: Given<'_>) -> String {
     let team = given("team");
     let filters = filter("team", team.as_ref());
     let of = team.map_or_else(|| "all teams".to_owned(), |team| format!("the team {team:?}"));
@@ -133,7 +136,7 @@ fn weekly_cost_review(given: &dyn Fn(&str) -> Option<String>) -> String {
     )
 }
 
-fn investigate_spike(given: &dyn Fn(&str) -> Option<String>) -> String {
+fn investigate_spike(given: Given<'_>) -> String {
     let team = given("team");
     let filters = filter("team", team.as_ref());
     let since = given("since").unwrap_or_default();
@@ -150,7 +153,7 @@ fn investigate_spike(given: &dyn Fn(&str) -> Option<String>) -> String {
     )
 }
 
-fn tool_surface_diet(given: &dyn Fn(&str) -> Option<String>) -> String {
+fn tool_surface_diet(given: Given<'_>) -> String {
     let server = given("server");
     let filters = filter("server", server.as_ref());
     let of = server.map_or_else(
@@ -167,7 +170,7 @@ fn tool_surface_diet(given: &dyn Fn(&str) -> Option<String>) -> String {
     )
 }
 
-fn chargeback_statement(given: &dyn Fn(&str) -> Option<String>) -> String {
+fn chargeback_statement(given: Given<'_>) -> String {
     let month = given("month").unwrap_or_default();
     let by = given("by").unwrap_or_else(|| "team".to_owned());
     format!(

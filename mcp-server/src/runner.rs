@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use rmcp::model::{ErrorData, JsonObject};
 use serde_json::Value;
 use spanledger_access::Scopes;
+use spanledger_access::audit::Outcome;
 use spanledger_query::{Error, ErrorKind};
 
 use crate::asking;
@@ -70,10 +71,10 @@ impl Runner for ToolRunner {
 
 impl ToolRunner {
     async fn answer(&self, job: Job) -> Answered {
-        if self.shared.has_fixtures() {
-            if let Some(run) = fixtures::tasks::run(&job) {
-                return run.await;
-            }
+        if self.shared.has_fixtures()
+            && let Some(run) = fixtures::tasks::run(&job)
+        {
+            return run.await;
         }
         let Some(definition) = tools::definition(&job.tool) else {
             let message = format!("there is no such tool; tools: {}", tools::names().join(", "));
@@ -81,7 +82,7 @@ impl ToolRunner {
         };
         let tool: &str = &definition.name;
         if let Err(error) = job.principal.require(self.needs(tool, job.arguments.as_ref())) {
-            self.shared.audit(&job.principal, "tools/call", tool, "denied");
+            self.shared.audit(&job.principal, "tools/call", tool, Outcome::Denied);
             let error = Error::new(ErrorKind::Forbidden, error.to_string());
             return Ok(result(tool, Err(error)));
         }
@@ -108,9 +109,9 @@ impl ToolRunner {
                 continue;
             }
             let outcome = match &answer {
-                Ok(_) => "ok",
-                Err(error) if error.kind() == ErrorKind::Forbidden => "denied",
-                Err(_) => "error",
+                Ok(_) => Outcome::Ok,
+                Err(error) if error.kind() == ErrorKind::Forbidden => Outcome::Denied,
+                Err(_) => Outcome::Failed,
             };
             self.shared.audit(&job.principal, "tools/call", tool, outcome);
             return Ok(result(tool, answer));

@@ -28,6 +28,7 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use spanledger_access::audit::Outcome as AuditOutcome;
 use spanledger_access::{Principal, Scope, Scopes};
 use spanledger_query::{Error, ErrorKind};
 use tokio::sync::broadcast::error::RecvError;
@@ -98,7 +99,7 @@ impl LedgerServer {
     fn reader(&self, context: &RequestContext<RoleServer>, action: &str, target: &str) -> Result<Principal, ErrorData> {
         let principal = self.principal(context);
         if let Err(error) = principal.require(Scopes::of(&[Scope::CostsRead])) {
-            self.shared.audit(&principal, action, target, "denied");
+            self.shared.audit(&principal, action, target, AuditOutcome::Denied);
             return Err(ErrorData::invalid_request(error.to_string(), None));
         }
         Ok(principal)
@@ -406,7 +407,11 @@ impl ServerHandler for LedgerServer {
                 () = context.ct.cancelled() => Err(ErrorData::internal_error("cancelled", None)),
             },
         };
-        let outcome = if read.is_ok() { "ok" } else { "error" };
+        let outcome = if read.is_ok() {
+            AuditOutcome::Ok
+        } else {
+            AuditOutcome::Failed
+        };
         self.shared.audit(&principal, "resources/read", &request.uri, outcome);
         let is_app = request.uri == resources::APP;
         Ok(ReadResourceResult::new(vec![read?])

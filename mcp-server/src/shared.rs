@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use spanledger_access::Principal;
+use spanledger_access::audit::{Audit, Interface, Outcome};
+use spanledger_access::challenge::Challenges;
 use spanledger_model::TenantId;
 use spanledger_model::clock::SystemClock;
 use spanledger_query::{Engine, Error, ErrorKind, Result};
@@ -36,6 +38,9 @@ pub struct Shared {
     names: Arc<Names>,
     updates: broadcast::Sender<Update>,
     tasks: Option<Tasks>,
+    task_settings: TaskSettings,
+    audit: Audit,
+    challenges: Challenges,
     has_fixtures: bool,
 }
 
@@ -84,6 +89,9 @@ impl Shared {
             names: Arc::default(),
             updates: broadcast::Sender::new(UPDATES_WAITING),
             tasks: None,
+            task_settings: TaskSettings::default(),
+            audit: Audit::none(),
+            challenges: Challenges::none(),
             has_fixtures: false,
         }
     }
@@ -145,19 +153,50 @@ impl Shared {
         Self { has_fixtures, ..self }
     }
 
-    /// Ready to serve: with tasks, where there is control state. Within a runtime, and once: whoever clones this
-    /// shares the tasks.
-    pub(crate) fn started(self, settings: TaskSettings) -> Self {
+    /// With the times of tasks.
+    #[must_use]
+    pub fn with_task_settings(self, task_settings: TaskSettings) -> Self {
+        Self { task_settings, ..self }
+    }
+
+    /// With the audit log.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// With what a client that lacks scopes is told.
+    #[must_use]
+    pub fn with_challenges(self, challenges: Challenges) -> Self {
+        Self { challenges, ..self }
+    }
+
+    /// Ready to serve: with tasks, where there is control state. Call it last, within a runtime; whoever clones
+    /// this shares the tasks. [`crate::router`] calls it where it was not.
+    #[must_use]
+    pub fn started(self) -> Self {
         let Some(state) = self.state.clone().filter(|_| self.tasks.is_none()) else {
             return self;
         };
         // Without the tasks, which hold it.
         let runner = Arc::new(ToolRunner { shared: self.clone() });
-        let tasks = Tasks::open(&state, Arc::new(SystemClock), runner, settings);
+        let tasks = Tasks::open(&state, Arc::new(SystemClock), runner, self.task_settings);
         Self {
             tasks: Some(tasks),
             ..self
         }
+    }
+
+    /// Gives up the running tasks, so that another process may take them at once.
+    pub async fn stop(&self) {
+        if let Some(tasks) = &self.tasks {
+            tasks.release().await;
+        }
+    }
+
+    /// What a client that lacks scopes is told.
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.challenges
     }
 
     /// The tasks, where there is control state.
@@ -249,9 +288,35 @@ impl Shared {
         self.updates.subscribe()
     }
 
-    /// Notes who did what, for the audit log.
-    pub(crate) fn audit(&self, principal: &Principal, action: &str, target: &str, outcome: &str) {
-        tracing::debug!(subject = principal.subject(), action, target, outcome, "mcp");
+    /// Notes who read what, for the audit log.
+    pub(crate) fn audit(&self, principal: &Principal, action: &str, target: &str, outcome: Outcome) {
+        self.audit
+            .record(principal, Interface::Mcp, action, Some(target), outcome, None);
+    }
+
+    /// Notes a change that is about to be made. Where that fails, do not make it.
+    ///
+    /// # Errors
+    /// Those of the audit log.
+    #[allow(dead_code, reason = "tools of later steps")]
+    pub(crate) async fn audit_change(
+        &self,
+        principal: &Principal,
+        action: &str,
+        target: &str,
+        detail: Option<&str>,
+    ) -> Result<()> {
+        let noted = self
+            .audit
+            .record_change(principal, Interface::Mcp, action, Some(target), Outcome::Ok, detail)
+            .await;
+        noted.map_err(|error| {
+            Error::new(
+                ErrorKind::Internal,
+                "the change could not be noted in the audit log, so it was not made",
+            )
+            .with_source(error)
+        })
     }
 
     /// Now, in nanoseconds since 1970.

@@ -2,20 +2,15 @@
 
 use axum::Router;
 use axum::routing::any;
-use rmcp::ServiceExt;
-use rmcp::transport::stdio;
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use spanledger_access::routes::{Need, RouteRule};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::front::{self, Front};
+use crate::error::Result;
+use crate::front::{self, Front, PATH};
 use crate::limits::BODY_BYTES_MAX;
-use crate::server::LedgerServer;
 use crate::shared::Shared;
-use crate::tasks::TaskSettings;
+use crate::stdio;
 
-/// Path of the endpoint.
-const PATH: &str = "/mcp";
 /// What the routes need. What a message needs beyond a credential, `front` demands.
 pub const ROUTES: &[RouteRule] = &[RouteRule::new("*", PATH, Need::Credential)];
 
@@ -30,7 +25,7 @@ pub fn router(shared: impl Into<Shared>) -> Router {
         .disable_allowed_origins()
         .with_json_response(true)
         .with_max_request_body_bytes(2 * BODY_BYTES_MAX);
-    let shared = shared.into().started(TaskSettings::default());
+    let shared = shared.into().started();
     let front = Front::new(shared, &config);
     Router::new().route(PATH, any(front::handle)).with_state(front)
 }
@@ -39,20 +34,8 @@ pub fn router(shared: impl Into<Shared>) -> Router {
 /// standard output meanwhile.
 ///
 /// # Errors
-/// [`Internal`](ErrorKind::Internal) where the first message is not MCP, or serving fails.
+/// [`Internal`](crate::ErrorKind::Internal) where the first message is not MCP, or serving fails.
 pub async fn serve_stdio(shared: impl Into<Shared>) -> Result<()> {
-    let shared = shared.into().started(TaskSettings::default());
-    let server = LedgerServer::new(shared).in_session();
-    let running = server.serve(stdio()).await.map_err(|error| {
-        Error::new(
-            ErrorKind::Internal,
-            "the client did not start an MCP conversation; point an MCP client at `spanledger mcp`",
-            error,
-        )
-    })?;
-    running
-        .waiting()
-        .await
-        .map(|_| ())
-        .map_err(|error| Error::new(ErrorKind::Internal, "the MCP conversation ended in an error", error))
+    let shared = shared.into().started();
+    stdio::serve(shared, tokio::io::stdin(), tokio::io::stdout()).await
 }

@@ -248,7 +248,7 @@ pub fn require_loopback(setting: &str, address: SocketAddr) -> Result<(), Access
         return Ok(());
     }
     Err(AccessError::Forbidden(format!(
-        "{setting} = {address} can be reached from other machines and this server has no login; use 127.0.0.1 and put an authenticating proxy in front of it"
+        "{setting} = {address} can be reached from other machines and this server has no login; ask for credentials with --access required (and `spanledger keys create --role admin` for the first key), or use 127.0.0.1"
     )))
 }
 

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::config::AccessMode;
+
 const SERVE_EXAMPLES: &str = "\
 Examples:
   spanledger serve                                   everything on loopback, data in ./spanledger-data
   spanledger serve --data /var/lib/spanledger --http 127.0.0.1:9000
+  spanledger serve --access required --http 0.0.0.0:8080 --public-url https://costs.example.com
+                                                     every request needs a key (spanledger keys create) or a token
   spanledger serve --http 127.0.0.1:0 --otlp-grpc 127.0.0.1:0 --otlp-http 127.0.0.1:0 --ready-file ports.json";
 
 const DEMO_EXAMPLES: &str = "\
@@ -41,6 +45,12 @@ pub struct ServeArgs {
     /// Address of the OTLP HTTP receiver [env: SPANLEDGER_OTLP_HTTP] [default: 127.0.0.1:4318]
     #[arg(long, value_name = "ADDRESS")]
     pub otlp_http: Option<SocketAddr>,
+    /// Whether every request needs an API key or a token [env: SPANLEDGER_ACCESS] [default: none]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub access: Option<AccessMode>,
+    /// URL of this server as its clients see it, behind a proxy [env: SPANLEDGER_PUBLIC_URL]
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
     /// Write the addresses as JSON into FILE once everything answers
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

@@ -81,6 +81,8 @@ fn flags(cli: &Cli) -> Flags {
         flags.http = args.http;
         flags.otlp_grpc = args.otlp_grpc;
         flags.otlp_http = args.otlp_http;
+        flags.access = args.access;
+        flags.public_url.clone_from(&args.public_url);
     };
     match &cli.command {
         Command::Serve(args) | Command::Demo(DemoArgs { serve: args, .. }) => of_server(args),

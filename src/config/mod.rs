@@ -4,6 +4,8 @@
 //! is not known, is an error, so that a misspelt limit is not silently the default. Clock, store and
 //! authenticator are components, not settings, and secrets are not kept here.
 
+mod access;
+mod mcp;
 mod resolve;
 mod retention;
 
@@ -16,6 +18,10 @@ use spanledger_ingest::noise::{NoiseRule, NoiseRules};
 use spanledger_ledger::attribution::Policy;
 use spanledger_ledger::prices::CostOrder;
 
+pub use access::{Access, AccessMode};
+use access::{FileAccess, FileRoles};
+use mcp::FileMcp;
+pub use mcp::Mcp;
 pub use resolve::{Origin, Paths, Resolver, Setting};
 use retention::FileRetention;
 pub use retention::Retention;
@@ -70,6 +76,10 @@ pub struct Config {
     pub cost: Cost,
     /// Whose calls are.
     pub allocation: Allocation,
+    /// Who may do what.
+    pub access: Access,
+    /// Tasks of the MCP server.
+    pub mcp: Mcp,
     /// Our own logs.
     pub log: Log,
 }
@@ -86,6 +96,8 @@ pub struct Storage {
 pub struct Http {
     /// Address; port 0 picks one.
     pub address: Setting<SocketAddr>,
+    /// The server's URL as its clients see it, behind a proxy; empty: as it is bound.
+    pub public_url: Setting<String>,
 }
 
 /// `[otlp]`
@@ -157,6 +169,10 @@ pub struct Flags {
     pub otlp_grpc: Option<SocketAddr>,
     /// `--otlp-http`
     pub otlp_http: Option<SocketAddr>,
+    /// `--access`
+    pub access: Option<AccessMode>,
+    /// `--public-url`
+    pub public_url: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -171,6 +187,9 @@ struct FileConfig {
     dialects: FileDialects,
     cost: FileCost,
     allocation: FileAllocation,
+    access: FileAccess,
+    roles: FileRoles,
+    mcp: FileMcp,
     log: FileLog,
 }
 
@@ -184,6 +203,7 @@ struct FileStorage {
 #[serde(deny_unknown_fields, default)]
 struct FileHttp {
     address: Option<SocketAddr>,
+    public_url: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -277,6 +297,13 @@ impl Config {
                     file.http.address,
                     HTTP_DEFAULT,
                 )?,
+                public_url: from.pick(
+                    "http.public_url",
+                    "SPANLEDGER_PUBLIC_URL",
+                    flags.public_url,
+                    file.http.public_url,
+                    String::new(),
+                )?,
             },
             otlp: Otlp {
                 grpc: from.pick(
@@ -367,6 +394,8 @@ impl Config {
                     Paths::default(),
                 )?,
             },
+            access: Access::resolve(flags.access, file.access, file.roles, from)?,
+            mcp: Mcp::resolve(&file.mcp, from)?,
             log: Log {
                 filter: from.log_filter(flags.log, file.log.filter)?,
             },
@@ -383,6 +412,12 @@ impl Config {
     /// The data folder.
     pub fn data(&self) -> &Path {
         &self.storage.data.value
+    }
+
+    /// The server's URL as its clients see it, without a slash at the end, where one is set.
+    pub fn public_url(&self) -> Option<&str> {
+        let url = self.http.public_url.value.trim_end_matches('/');
+        (!url.is_empty()).then_some(url)
     }
 
     /// The limits of ingest, with the noise rules.
@@ -409,6 +444,12 @@ impl Config {
                 "SPANLEDGER_HTTP",
                 &self.http.address,
                 ToString::to_string,
+            ),
+            shown(
+                "http.public_url",
+                "SPANLEDGER_PUBLIC_URL",
+                &self.http.public_url,
+                Clone::clone,
             ),
             shown(
                 "otlp.grpc",
@@ -478,6 +519,8 @@ impl Config {
             ),
             shown("log.filter", "SPANLEDGER_LOG", &self.log.filter, Clone::clone),
         ];
+        lines.extend(self.access.show());
+        lines.extend(self.mcp.show());
         lines.extend(self.retention.show());
         lines.push(retention::show_noise(&self.noise));
         lines
@@ -491,10 +534,12 @@ impl Config {
             ("otlp.grpc", &self.otlp.grpc),
             ("otlp.http", &self.otlp.http),
         ] {
-            if let Err(refused) = spanledger_access::require_loopback(key, address.value) {
+            if let Err(refused) = self.reachable(key, address.value) {
                 problems.push(refused.to_string());
             }
         }
+        problems.extend(self.access.problems());
+        problems.extend(access::public_url_problem(&self.http.public_url.value));
         let addresses = [&self.http.address, &self.otlp.grpc, &self.otlp.http];
         for (index, address) in addresses.iter().enumerate() {
             if address.value.port() != 0 && addresses[..index].iter().any(|other| other.value == address.value) {
@@ -522,6 +567,14 @@ impl Config {
         problems
     }
 
+    /// Refuses an address that others can reach, unless a credential is required of them.
+    fn reachable(&self, setting: &str, address: SocketAddr) -> Result<(), spanledger_access::AccessError> {
+        if self.access.is_required() {
+            return Ok(());
+        }
+        spanledger_access::require_loopback(setting, address)
+    }
+
     /// The settings, where all of them can be used.
     ///
     /// # Errors
@@ -532,7 +585,7 @@ impl Config {
             ("--otlp-grpc", &self.otlp.grpc),
             ("--otlp-http", &self.otlp.http),
         ] {
-            spanledger_access::require_loopback(key, address.value)?;
+            self.reachable(key, address.value)?;
         }
         match self.problems().into_iter().next() {
             Some(problem) => Err(fail(Kind::Invalid, problem)),
@@ -587,157 +640,4 @@ fn policy(name: &str) -> anyhow::Result<Policy> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-    use spanledger_lake::Keep;
-
-    fn resolve(flags: Flags, env: &'static [(&'static str, &'static str)], toml: &str) -> anyhow::Result<Config> {
-        let path = PathBuf::from("test.toml");
-        let file = parse(&path, toml)?;
-        let resolver = Resolver::new(path, move |name| {
-            env.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        });
-        Config::resolve(flags, file, &resolver)
-    }
-
-    #[test]
-    fn flag_wins_over_environment_over_file_over_default() {
-        let toml = "[storage]\ndata = \"/file\"\n[otlp]\ngrpc = \"127.0.0.1:1\"\nhttp = \"127.0.0.1:2\"\n";
-        let flags = Flags {
-            data: Some("/flag".into()),
-            ..Flags::default()
-        };
-        let config = resolve(
-            flags,
-            &[("SPANLEDGER_DATA", "/env"), ("SPANLEDGER_OTLP_GRPC", "127.0.0.1:3")],
-            toml,
-        )
-        .unwrap();
-        assert_eq!(
-            (config.data(), &config.storage.data.origin),
-            (Path::new("/flag"), &Origin::Flag)
-        );
-        assert_eq!(config.otlp.grpc.value.port(), 3);
-        assert_eq!(config.otlp.grpc.origin, Origin::Env("SPANLEDGER_OTLP_GRPC"));
-        assert_eq!(config.otlp.http.value.port(), 2);
-        assert_eq!(config.otlp.http.origin, Origin::File("test.toml".into()));
-        assert_eq!(
-            (config.http.address.value, &config.http.address.origin),
-            (HTTP_DEFAULT, &Origin::Default)
-        );
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused() {
-        for toml in ["[otlp]\ngprc = \"127.0.0.1:1\"\n", "[oltp]\n", "data = \"x\"\n"] {
-            let error = resolve(Flags::default(), &[], toml).unwrap_err();
-            assert!(error.to_string().contains("unknown field"), "{error}");
-            assert_eq!(crate::exit::exit_code(&error), crate::exit::INVALID);
-        }
-    }
-
-    #[test]
-    fn a_variable_that_cannot_be_read_is_named() {
-        let error = resolve(Flags::default(), &[("SPANLEDGER_HTTP", "8080")], "").unwrap_err();
-        assert!(error.to_string().contains("SPANLEDGER_HTTP"), "{error}");
-    }
-
-    #[test]
-    fn a_public_address_is_a_problem_and_exits_denied() {
-        let flags = Flags {
-            http: Some(([0, 0, 0, 0], 8080).into()),
-            ..Flags::default()
-        };
-        let config = resolve(flags, &[], "").unwrap();
-        assert_eq!(config.problems().len(), 1);
-        assert_eq!(
-            crate::exit::exit_code(&config.usable().unwrap_err()),
-            crate::exit::DENIED
-        );
-    }
-
-    #[test]
-    fn one_address_for_two_receivers_is_a_problem_unless_the_port_is_picked() {
-        let same = |port| Flags {
-            otlp_grpc: Some(loopback(port)),
-            otlp_http: Some(loopback(port)),
-            ..Flags::default()
-        };
-        assert_eq!(resolve(same(9), &[], "").unwrap().problems().len(), 1);
-        assert!(resolve(same(0), &[], "").unwrap().problems().is_empty());
-    }
-
-    #[test]
-    fn show_lists_every_setting_once() {
-        let config = resolve(Flags::default(), &[], "").unwrap();
-        let shown = config.show();
-        let mut keys: Vec<_> = shown.iter().map(|line| line.key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        assert_eq!(keys.len(), shown.len());
-        assert!(shown.iter().all(|line| line.origin == Origin::Default));
-    }
-
-    #[test]
-    fn retention_and_noise_are_read_and_checked() {
-        let toml = "[retention]\nspans_days = 7\npayloads_days = \"forever\"\n\
-                    [[noise]]\nrule = \"mine\"\nservice = \"my-*\"\nkeep = 0.5\n";
-        let config = resolve(Flags::default(), &[("SPANLEDGER_RETENTION_LOGS_DAYS", "90")], toml).unwrap();
-        let options = config.retention.options();
-        assert_eq!((options.spans, options.logs), (Keep::Days(7), Keep::Days(90)));
-        assert_eq!((options.payloads, options.ledger), (Keep::Forever, Keep::Forever));
-        assert_eq!(config.problems(), Vec::<String>::new());
-        assert_ne!(config.ingest_limits().unwrap(), Limits::default());
-        let shown = config.show();
-        let value = |key| {
-            shown
-                .iter()
-                .find(|line| line.key == key)
-                .map(|line| line.value.as_str())
-        };
-        assert_eq!(value("retention.spans_days"), Some("7"));
-        assert_eq!(value("noise"), Some("mine keep 0.5, built-in rules"));
-
-        for (toml, expected) in [
-            ("[retention]\nspans_days = 1\n", "retention.spans_days = 1"),
-            ("[retention]\nobservations_days = 90\n", "does not outlive"),
-            ("[[noise]]\nrule = \"x\"\nkeep = 2.0\n", "noise rule x"),
-        ] {
-            let config = resolve(Flags::default(), &[], toml).unwrap();
-            assert!(
-                config.problems().join("\n").contains(expected),
-                "{:?}",
-                config.problems()
-            );
-            let error = config.usable().unwrap_err();
-            assert_eq!(crate::exit::exit_code(&error), crate::exit::INVALID);
-        }
-        for toml in ["[retention]\nspans_days = \"soon\"\n", "[[noise]]\nrule = \"x\"\n"] {
-            assert!(resolve(Flags::default(), &[], toml).is_err(), "{toml}");
-        }
-    }
-
-    #[test]
-    fn log_filter_falls_back_to_rust_log() {
-        let config = resolve(Flags::default(), &[("RUST_LOG", "debug")], "[log]\nfilter = \"info\"\n").unwrap();
-        assert_eq!(
-            (config.log.filter.value.as_str(), config.log.filter.origin),
-            ("debug", Origin::Env("RUST_LOG"))
-        );
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_components() {
-        let lake = spanledger_lake::LakeOptions::default();
-        assert_eq!(lake.flush_interval_ms, FLUSH_INTERVAL_MS_DEFAULT);
-        assert_eq!(lake.seal_bytes_max, SEAL_BYTES_MAX_DEFAULT);
-        assert_eq!(lake.group_commit_window_us, GROUP_COMMIT_WINDOW_US_DEFAULT);
-        assert_eq!(
-            spanledger_ingest::Limits::default().body_bytes_max,
-            BODY_BYTES_MAX_DEFAULT
-        );
-    }
-}
+mod tests;

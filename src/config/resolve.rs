@@ -137,6 +137,20 @@ impl Resolver {
         Setting { value: list, origin }
     }
 
+    /// A section that only the file has.
+    pub fn of_file_or_default<T: Default>(&self, value: Option<T>) -> Setting<T> {
+        match value {
+            Some(value) => Setting {
+                value,
+                origin: Origin::File(self.file.clone()),
+            },
+            None => Setting {
+                value: T::default(),
+                origin: Origin::Default,
+            },
+        }
+    }
+
     /// Paths of the configuration file: a relative one is beside that file.
     pub fn beside_file(&self, paths: Vec<PathBuf>) -> Paths {
         let folder = self.file.parent().unwrap_or(std::path::Path::new(""));

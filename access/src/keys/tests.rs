@@ -67,7 +67,9 @@ fn base_62_keeps_every_bit() {
 
 #[tokio::test]
 async fn a_key_opens_its_tenant_with_its_role_and_a_wrong_one_opens_nothing() {
-    let Fixture { keys, .. } = fixture().await;
+    let Fixture {
+        keys, folder: _folder, ..
+    } = fixture().await;
     let (info, key) = keys.create(&new("analyst")).await.unwrap();
     let principal = keys.authenticate(key.expose()).await.unwrap();
     assert_eq!(principal.tenant().as_str(), "acme");
@@ -178,7 +180,9 @@ async fn a_key_ends_at_its_time_and_is_refused_where_its_role_is_gone() {
 
 #[tokio::test]
 async fn what_cannot_be_a_key_is_not_made() {
-    let Fixture { keys, .. } = fixture().await;
+    let Fixture {
+        keys, folder: _folder, ..
+    } = fixture().await;
     let team = |values: &[&str]| {
         RowFilter::new([(
             "team".to_owned(),
@@ -236,7 +240,11 @@ async fn what_cannot_be_a_key_is_not_made() {
 
 #[tokio::test]
 async fn the_use_of_a_key_is_noted_at_most_once_a_minute() {
-    let Fixture { keys, clock, .. } = fixture().await;
+    let Fixture {
+        keys,
+        clock,
+        folder: _folder,
+    } = fixture().await;
     let (_, key) = keys.create(&new("viewer")).await.unwrap();
     let used = async |expected: i64| {
         // Written in the background: the state says when.
@@ -275,7 +283,11 @@ async fn the_files_of_the_state_hold_no_secret() {
 
 #[tokio::test]
 async fn a_session_ends_with_its_key_its_time_or_its_user() {
-    let Fixture { keys, clock, .. } = fixture().await;
+    let Fixture {
+        keys,
+        clock,
+        folder: _folder,
+    } = fixture().await;
     let sessions = Sessions::new(keys.clone());
     let (info, key) = keys.create(&new("viewer")).await.unwrap();
     assert!(sessions.start("sl_wrong").await.is_err());

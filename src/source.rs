@@ -69,12 +69,17 @@ impl Source {
     pub async fn get(&self, path: &str, query: &[(String, String)]) -> anyhow::Result<Value> {
         match self {
             Self::Server(server) => server.get(path, query).await,
-            Self::Lake(engine, _) => get_in_process(engine, path, query).await,
+            Self::Lake(engine, principal) => get_in_process(engine, principal, path, query).await,
         }
     }
 }
 
-async fn get_in_process(engine: &Engine, path: &str, query: &[(String, String)]) -> anyhow::Result<Value> {
+async fn get_in_process(
+    engine: &Engine,
+    principal: &Principal,
+    path: &str,
+    query: &[(String, String)],
+) -> anyhow::Result<Value> {
     let mut address = reqwest::Url::parse("http://localhost")?;
     address.set_path(path);
     if !query.is_empty() {
@@ -86,6 +91,7 @@ async fn get_in_process(engine: &Engine, path: &str, query: &[(String, String)])
     };
     let request = Request::builder().uri(target).body(Body::empty())?;
     let response = spanledger_query::router(engine.clone(), Arc::new(NoServer))
+        .layer(axum::Extension(principal.clone()))
         .oneshot(request)
         .await?;
     let status = response.status();

@@ -15,6 +15,7 @@
 //! | [`roles`] | named sets of scopes and row filters |
 //! | [`keys`], [`sessions`] | API keys, and browser sessions opened with one |
 //! | [`chain`] | the authenticator: keys, then tokens |
+//! | [`rates`] | how much a tenant may ask in a time |
 //! | [`audit`] | who read or changed what |
 
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod challenge;
 pub mod keys;
 pub mod oauth;
 pub mod origin;
+pub mod rates;
 pub mod roles;
 pub mod routes;
 pub mod rows;

@@ -58,6 +58,34 @@ impl Need {
     }
 }
 
+/// Builds a table of rules and, of the same lines, the router: no route is without a rule, and no rule without
+/// a route.
+///
+/// `routes! { pub ROUTES, table: State; GET "/a/{id}", Need::Public => handler; … }` makes the constant `ROUTES`
+/// and `fn table() -> axum::Router<State>`. A method is as in `axum::routing::MethodFilter`, or `ANY`.
+#[macro_export]
+macro_rules! routes {
+    (@name ANY) => { "*" };
+    (@name $method:ident) => { stringify!($method) };
+    (@on ANY $handler:path) => { axum::routing::any($handler) };
+    (@on $method:ident $handler:path) => { axum::routing::on(axum::routing::MethodFilter::$method, $handler) };
+    (
+        $(#[$doc:meta])*
+        $seen:vis $table:ident, $router:ident: $state:ty;
+        $($method:ident $path:literal, $need:expr => $handler:path;)+
+    ) => {
+        $(#[$doc])*
+        $seen const $table: &[$crate::routes::RouteRule] = &[
+            $($crate::routes::RouteRule::new($crate::routes!(@name $method), $path, $need)),+
+        ];
+
+        fn $router() -> axum::Router<$state> {
+            axum::Router::new()
+                $(.route($path, $crate::routes!(@on $method $handler)))+
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,7 @@ use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use spanledger_access::routes::{Need, RouteRule};
 
 use crate::assets::Asset;
 
@@ -30,22 +31,33 @@ const CONTENT_SECURITY_POLICY: &str =
 /// A new release has new files under the same names: ask each time, 304 is cheap.
 const CACHE_CONTROL: &str = "no-cache";
 
-/// The page at `/` and its files beside it.
+/// The files of the page. They hold no figure, and the page must load before anyone can sign in.
+pub const ROUTES: &[RouteRule] = &[
+    RouteRule::new("GET", "/", Need::Public),
+    RouteRule::new("GET", "/index.html", Need::Public),
+    RouteRule::new("GET", "/app.js", Need::Public),
+    RouteRule::new("GET", "/app.css", Need::Public),
+    RouteRule::new("GET", "/icon.svg", Need::Public),
+    RouteRule::new("GET", "/licenses.txt", Need::Public),
+];
+
+/// The page at `/` and its files beside it, as [`ROUTES`] lists them.
 pub fn router() -> Router {
+    let assets: Vec<_> = assets::all().into_iter().map(Arc::new).collect();
     let mut router = Router::new();
-    for asset in assets::all() {
-        let asset = Arc::new(asset);
-        let mut paths = vec![format!("/{}", asset.name)];
-        if asset.name == "index.html" {
-            paths.push("/".to_owned());
-        }
-        for path in paths {
-            let asset = Arc::clone(&asset);
-            router = router.route(
-                &path,
-                get(move |headers: HeaderMap| async move { answer(&asset, &headers) }),
-            );
-        }
+    for rule in ROUTES {
+        let name = if rule.path == "/" {
+            "index.html"
+        } else {
+            rule.path.trim_start_matches('/')
+        };
+        let Some(asset) = assets.iter().find(|asset| asset.name == name).cloned() else {
+            continue;
+        };
+        router = router.route(
+            rule.path,
+            get(move |headers: HeaderMap| async move { answer(&asset, &headers) }),
+        );
     }
     router
 }

@@ -24,6 +24,14 @@ async fn get_with(path: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMa
     )
 }
 
+#[test]
+fn every_embedded_file_has_a_rule() {
+    for asset in assets::all() {
+        let path = format!("/{}", asset.name);
+        assert!(ROUTES.iter().any(|rule| rule.path == path), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn every_file_of_the_page_is_served_with_its_type_and_policy() {
     for (path, content_type) in [

@@ -15,24 +15,26 @@
 //! | `GET /status` | version, addresses, counts, freshness |
 //! | `POST /settle` | settles everything acknowledged so far (`?rebuild=true`: compares the whole lake with its observations), then answers the positions and what was written |
 //!
-//! Errors are `{"error": {"kind", "message", "id"}}` with the status of the kind. The check of Host and
-//! Origin is the server's, before these routes; the principal comes from [`Control::authenticator`].
+//! Errors are `{"error": {"kind", "message", "id"}}` with the status of the kind. Host, Origin, credentials and
+//! scopes are checked before these routes, by whoever serves them and by the rules in [`ROUTES`]; the
+//! [`Principal`] of a request is in its extensions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use axum::Extension;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use spanledger_access::{LocalOnly, Principal, SharedAuthenticator};
+use spanledger_access::routes::Need;
+use spanledger_access::{Principal, Scope, routes};
 use spanledger_lake::Positions;
 use spanledger_ledger::prices::PriceFilter;
 use spanledger_ledger::settle::SettleReport;
@@ -79,11 +81,6 @@ pub trait Control: Send + Sync + 'static {
 
     /// What the server says about itself.
     fn facts(&self) -> ServerFacts;
-
-    /// Who turns credentials into principals; without login, everyone is the local one.
-    fn authenticator(&self) -> SharedAuthenticator {
-        Arc::new(LocalOnly)
-    }
 }
 
 /// What a server says about itself.
@@ -114,34 +111,39 @@ struct Api {
     control: Arc<dyn Control>,
 }
 
-/// The routes, with their `/api/v1` prefix.
+routes! {
+    /// Every route and what it needs. The router is built of it, so that no route is without a rule.
+    pub ROUTES, table: Api;
+    POST "/api/v1/sql", Need::Scope(Scope::SqlRead) => sql;
+    GET "/api/v1/costs", Need::Scope(Scope::CostsRead) => costs;
+    GET "/api/v1/spend", Need::Scope(Scope::CostsRead) => spend;
+    GET "/api/v1/overview", Need::Scope(Scope::CostsRead) => overview;
+    GET "/api/v1/calls", Need::Scope(Scope::CostsRead) => calls;
+    GET "/api/v1/calls/{id}/explain", Need::Scope(Scope::CostsRead) => explain;
+    GET "/api/v1/calls/{id}/pieces", Need::Scope(Scope::CostsRead) => pieces;
+    GET "/api/v1/coverage", Need::Scope(Scope::CostsRead) => coverage;
+    GET "/api/v1/traces/{id}", Need::Scope(Scope::CostsRead) => trace;
+    GET "/api/v1/prices", Need::Scope(Scope::CostsRead) => prices;
+    GET "/api/v1/status", Need::Scope(Scope::CostsRead) => status;
+    POST "/api/v1/settle", Need::Scope(Scope::Admin) => settle;
+    ANY "/api/v1/{*rest}", Need::Credential => unknown;
+}
+
+/// The routes, with their `/api/v1` prefix. They trust the [`Principal`] in a request's extensions and check no
+/// rule of [`ROUTES`]: that is the layer's around them.
 pub fn router(engine: Engine, control: Arc<dyn Control>) -> Router {
-    Router::new()
-        .route("/api/v1/sql", post(sql))
-        .route("/api/v1/costs", get(costs))
-        .route("/api/v1/spend", get(spend))
-        .route("/api/v1/overview", get(overview))
-        .route("/api/v1/calls", get(calls))
-        .route("/api/v1/calls/{id}/explain", get(explain))
-        .route("/api/v1/calls/{id}/pieces", get(pieces))
-        .route("/api/v1/coverage", get(coverage))
-        .route("/api/v1/traces/{id}", get(trace))
-        .route("/api/v1/prices", get(prices))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/settle", post(settle))
-        .route("/api/v1/{*rest}", axum::routing::any(unknown))
+    table()
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Api { engine, control })
 }
 
 type Parameters = Query<Vec<(String, String)>>;
 
-impl Api {
-    async fn principal(&self, headers: &HeaderMap) -> Result<Principal> {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        Ok(self.control.authenticator().authenticate(authorization).await?)
-    }
-}
+type Who = Extension<Principal>;
+
+/// In the extensions of an answer: what the audit log keeps of its request beside the address, here the statement.
+#[derive(Debug, Clone)]
+pub struct Audited(pub String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,11 +155,11 @@ struct SqlRequest {
 
 async fn sql(
     State(api): State<Api>,
+    Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(
             ErrorKind::TooLarge,
@@ -193,16 +195,17 @@ async fn sql(
     if let Some(limit) = limit {
         options.rows_max = limit.min(ROWS_MAX);
     }
-    let result = api.engine.sql(&principal, &request.query, &options).await?;
-    answer(&result, format)
+    let result = api.engine.sql(&principal, &request.query, &options).await;
+    let mut response = result.and_then(|result| answer(&result, format)).into_response();
+    response.extensions_mut().insert(Audited(request.query));
+    Ok(response)
 }
 
 async fn costs(
     State(api): State<Api>,
+    Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
     let (request, format) = cost_request(parameters, api.engine.now_ns())?;
     let report = api.engine.costs(&principal, &request).await?;
     match format {
@@ -243,10 +246,9 @@ fn cost_request(
 
 async fn spend(
     State(api): State<Api>,
+    Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["interval", "since", "until"])?;
     let interval = parameters
         .get("interval")
@@ -258,10 +260,9 @@ async fn spend(
 
 async fn overview(
     State(api): State<Api>,
+    Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["since", "until"])?;
     let (since_ns, until_ns) = period(&parameters, api.engine.now_ns())?;
     Ok(json(&api.engine.overview(&principal, since_ns, until_ns).await?))
@@ -269,10 +270,9 @@ async fn overview(
 
 async fn calls(
     State(api): State<Api>,
+    Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["limit", "format"])?;
     let limit = parameters
         .get("limit")
@@ -288,34 +288,28 @@ async fn calls(
     answer(&api.engine.latest_calls(&principal, limit).await?, format)
 }
 
-async fn trace(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
+async fn trace(State(api): State<Api>, Extension(principal): Who, Path(id): Path<String>) -> Result<Response> {
     let trace_id = TraceId::from_hex(&id)
         .ok_or_else(|| Error::invalid(format!("`{id}` is no trace id: 32 hexadecimal digits")))?;
     Ok(json(&api.engine.trace(&principal, trace_id).await?))
 }
 
-async fn pieces(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
+async fn pieces(State(api): State<Api>, Extension(principal): Who, Path(id): Path<String>) -> Result<Response> {
     Ok(json(&api.engine.pieces(&principal, &id).await?))
 }
 
-async fn explain(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
+async fn explain(State(api): State<Api>, Extension(principal): Who, Path(id): Path<String>) -> Result<Response> {
     Ok(json(&api.engine.explain(&principal, &id).await?))
 }
 
-async fn coverage(State(api): State<Api>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
+async fn coverage(State(api): State<Api>, Extension(principal): Who) -> Result<Response> {
     Ok(json(&api.engine.coverage(&principal).await?))
 }
 
 async fn prices(
     State(api): State<Api>,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Response> {
-    api.principal(&headers).await?;
     let parameters = known_parameters(parameters, &["model", "provider", "at"])?;
     let named = |name: &str| parameters.get(name).filter(|value| !value.is_empty()).cloned();
     let at_ns = match named("at") {
@@ -348,8 +342,7 @@ struct Freshness {
     settled_at: Option<String>,
 }
 
-async fn status(State(api): State<Api>, headers: HeaderMap) -> Result<Response> {
-    let principal = api.principal(&headers).await?;
+async fn status(State(api): State<Api>, Extension(principal): Who) -> Result<Response> {
     let facts = api.control.facts();
     let counts = api.engine.status(&principal).await?;
     let at = |ns: i64| (ns != 0).then(|| format_instant(ns));
@@ -375,10 +368,8 @@ struct SettleQuery {
 
 async fn settle(
     State(api): State<Api>,
-    headers: HeaderMap,
     query: Result<Query<SettleQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response> {
-    api.principal(&headers).await?;
     let Query(query) = query.map_err(unreadable)?;
     Ok(json(&api.control.settle_with(query.rebuild).await?))
 }

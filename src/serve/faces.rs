@@ -69,4 +69,5 @@ pub fn router(engine: &Engine, control: Arc<dyn Control>) -> Router {
     spanledger_query::router(engine.clone(), control)
         .merge(spanledger_mcp_server::router(engine.clone()))
         .merge(spanledger_dashboards::router())
+        .layer(axum::Extension(spanledger_access::Principal::local()))
 }

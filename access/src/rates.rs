@@ -1,0 +1,142 @@
+//! How much one tenant may ask in a time, so that one that floods does not slow the others down.
+//!
+//! Sits behind authentication in each interface: a request of a known tenant is taken or told when to come back.
+//! It is the generic cell rate algorithm: of each tenant one instant is kept, at which all that it asked is paid
+//! off; a request moves that instant on by its cost, and is refused where it would lie further ahead than the
+//! burst takes. It counts what the caller tells it (requests, bytes); it queues nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use spanledger_model::{Clock, TenantId};
+
+/// Tenants that are remembered. Tenants come from credentials only; those who owe nothing are forgotten first.
+const TENANTS_MAX: usize = 16_384;
+const SECOND_NS: u128 = 1_000_000_000;
+
+/// A steady rate, and how much may come at once after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Units a second; 0 is no limit.
+    pub per_second: u64,
+    /// Units at once.
+    pub burst: u64,
+}
+
+/// One limit, by tenant. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Rates {
+    rate: Rate,
+    clock: Arc<dyn Clock>,
+    paid_off_ns: Arc<Mutex<HashMap<TenantId, i64>>>,
+}
+
+impl Rates {
+    /// A limit that nobody has used yet.
+    #[must_use]
+    pub fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            rate,
+            clock,
+            paid_off_ns: Arc::default(),
+        }
+    }
+
+    /// Takes `amount` units of a tenant. More than the burst is taken where nothing is owed, or it never could be.
+    ///
+    /// # Errors
+    /// How long to wait before the same is taken.
+    pub fn take(&self, tenant: &TenantId, amount: u64) -> Result<(), Duration> {
+        if self.rate.per_second == 0 {
+            return Ok(());
+        }
+        let cost = self.time_of(amount);
+        let burst = self.time_of(self.rate.burst.max(1));
+        let now = self.clock.now_ns();
+        let mut paid_off = self.paid_off_ns.lock();
+        // Not further ahead than a burst: a clock that was set back must not lock a tenant out.
+        let start = paid_off
+            .get(tenant)
+            .map_or(now, |at| (*at).clamp(now, now.saturating_add(burst)));
+        let wait = (start - now) - (burst - cost.min(burst));
+        if wait > 0 {
+            return Err(Duration::from_nanos(wait.unsigned_abs()));
+        }
+        if paid_off.len() >= TENANTS_MAX && !paid_off.contains_key(tenant) {
+            paid_off.retain(|_, at| *at > now);
+        }
+        paid_off.insert(tenant.clone(), start.saturating_add(cost));
+        Ok(())
+    }
+
+    fn time_of(&self, amount: u64) -> i64 {
+        let ns = u128::from(amount) * SECOND_NS / u128::from(self.rate.per_second);
+        i64::try_from(ns).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::Principal;
+
+    #[derive(Debug, Default)]
+    struct Hand(AtomicI64);
+
+    impl Clock for Hand {
+        fn now_ns(&self) -> i64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_tenant_gets_its_burst_then_its_rate_and_others_theirs() {
+        let clock = Arc::new(Hand::default());
+        let rate = Rate {
+            per_second: 10,
+            burst: 5,
+        };
+        let rates = Rates::new(rate, Arc::clone(&clock) as Arc<dyn Clock>);
+        let (a, b) = (Principal::local_of("a"), Principal::local_of("b"));
+        for _ in 0..5 {
+            rates.take(a.tenant(), 1).unwrap();
+        }
+        let wait = rates.take(a.tenant(), 1).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(100));
+        rates.take(b.tenant(), 1).unwrap();
+        clock.0.fetch_add(100_000_000, Ordering::Relaxed);
+        rates.take(a.tenant(), 1).unwrap();
+        assert!(rates.take(a.tenant(), 1).is_err());
+        // ten seconds on, the burst is there again and no more than that
+        clock.0.fetch_add(10_000_000_000, Ordering::Relaxed);
+        assert_eq!((0..20).filter(|_| rates.take(a.tenant(), 1).is_ok()).count(), 5);
+        // set back by a day, it is locked out for no longer than a burst takes
+        clock.0.fetch_sub(86_400_000_000_000, Ordering::Relaxed);
+        assert!(rates.take(a.tenant(), 1).unwrap_err() <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn what_is_larger_than_the_burst_is_taken_when_nothing_is_owed() {
+        let rate = Rate {
+            per_second: 10,
+            burst: 5,
+        };
+        let rates = Rates::new(rate, Arc::new(Hand::default()));
+        let tenant = Principal::local().tenant().clone();
+        rates.take(&tenant, 50).unwrap();
+        assert!(rates.take(&tenant, 1).is_err());
+        let unlimited = Rates::new(
+            Rate {
+                per_second: 0,
+                burst: 0,
+            },
+            Arc::new(Hand::default()),
+        );
+        assert!((0..100).all(|_| unlimited.take(&tenant, 1_000).is_ok()));
+    }
+}

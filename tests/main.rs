@@ -19,6 +19,7 @@
 //! | [`emitters`] | coverage names what nobody reads, a mapping reads it; explain and capture |
 //! | [`evaluations`] | fifty questions of an analyst have their exact answers, by the tools of the MCP server |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
+//! | [`tasks`] | MCP tasks by the clients that people have, over restarts, to their expiry |
 //! | [`cli`] | exit codes, help, formats, import, doctor |
 
 #![allow(
@@ -44,4 +45,5 @@ mod retry_storm;
 mod sdks;
 mod settle;
 mod support;
+mod tasks;
 mod tools;

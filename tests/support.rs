@@ -33,8 +33,13 @@ impl TestServer {
 
     /// `spanledger ARGUMENTS…` on a fresh folder.
     pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, &[]).await
+    }
+
+    /// `spanledger ARGUMENTS…` on a fresh folder, with settings in its environment.
+    pub async fn start_in(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start_with(BINARY, &folder.path().join("data"), arguments, &[])
+        let server = Server::start_with(BINARY, &folder.path().join("data"), arguments, environment)
             .await
             .unwrap();
         Self { server, folder }

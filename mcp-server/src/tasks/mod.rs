@@ -56,8 +56,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Heartbeats from one sweep to the next.
 const SWEEP_EVERY: u32 = 20;
-/// Running tasks of one owner: more would only wait for the engine's turns.
-const RUNNING_PER_OWNER: i64 = 16;
+/// Running tasks of one owner: a quarter of the engine's turns, so that nobody waits for one who asks a lot.
+const RUNNING_PER_OWNER: i64 = 4;
 /// Tasks of one owner, finished ones included.
 const KEPT_PER_OWNER: i64 = 500;
 /// Tasks of everybody: with results of 256 KiB at most 5 GiB, in practice a few MiB.
@@ -267,7 +267,7 @@ impl Tasks {
         let record = self.keep(work, &owner, made_for, settings.ttl).await?;
         Ok(match made_for {
             MadeFor::Modern | MadeFor::Legacy => Outcome::Task(CreateTaskResult::new(record.task())),
-            MadeFor::Waiting | MadeFor::Told => Outcome::Done(told_to_wait(&record, window)),
+            MadeFor::Waiting => Outcome::Done(told_to_wait(&record, window)),
         })
     }
 

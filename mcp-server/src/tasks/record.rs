@@ -26,10 +26,8 @@ pub(crate) enum MadeFor {
     Modern,
     /// Sent `params.task`, as 2025-11-25 has it.
     Legacy,
-    /// Knows no tasks: the call took longer than it would have waited, and nobody has seen the answer yet.
+    /// Knows no tasks: the call took longer than it would have waited. Becomes `told` when the answer was seen.
     Waiting,
-    /// As [`Self::Waiting`], and the answer was seen.
-    Told,
 }
 
 impl MadeFor {
@@ -38,7 +36,6 @@ impl MadeFor {
             Self::Modern => "modern",
             Self::Legacy => "legacy",
             Self::Waiting => "waiting",
-            Self::Told => "told",
         }
     }
 }

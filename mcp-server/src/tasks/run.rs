@@ -73,11 +73,6 @@ impl Questions {
         Self::default()
     }
 
-    /// True where the client can be asked.
-    pub(crate) fn can_ask(&self) -> bool {
-        self.asking.is_some()
-    }
-
     /// Asks all of these at once and waits for all answers, in their order, as the client sent them: read them as
     /// what a stranger says. `None` where nobody can be asked. The task is `input_required` meanwhile.
     ///

@@ -6,7 +6,7 @@ use spanledger_query::{Error, ErrorKind, Format, QueryOptions, Result, ResultSet
 
 use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
-use crate::limits::{SQL_ROWS_DEFAULT, SQL_ROWS_MAX};
+use crate::limits::{SQL_ROWS_DEFAULT, SQL_ROWS_MAX, SQL_TIMEOUT};
 use crate::text::{DATA_NOTE, Rows};
 
 pub(crate) const NAME: &str = "run_sql";
@@ -47,7 +47,7 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         .ok_or_else(|| Error::invalid("`query` is missing: one SELECT statement"))?;
     let options = QueryOptions {
         rows_max: arguments.count("limit", SQL_ROWS_DEFAULT, SQL_ROWS_MAX)?,
-        ..QueryOptions::default()
+        timeout: SQL_TIMEOUT,
     };
     let result = call.engine.sql(call.principal, query, &options).await?;
     let (rows, cut) = table(&result)?;

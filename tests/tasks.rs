@@ -1,0 +1,307 @@
+//! Tasks of the MCP server, driven by the clients that people have, over the built binary.
+//!
+//! Each client calls real tools so that the call takes longer than the inline window, and gets the answer that the
+//! same statement has over REST. Restart, expiry and cancellation are asked for with the Rust client.
+
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientCapabilities, ClientConfig, GetTaskParams,
+    Implementation, JsonObject, ProtocolVersion, TaskPayload,
+};
+use rmcp::service::{ClientLifecycleMode, RoleClient, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::{ServiceError, serve_client_with_lifecycle};
+use serde_json::{Value, json};
+use spanledger_testkit::{tools, wait};
+
+use crate::support::TestServer;
+
+/// Takes seconds: the rows of a product of two series, counted one by one.
+const SLOW: &str = "SELECT count(*) AS n FROM generate_series(1, 6000) AS a(x), generate_series(1, 6000) AS b(y) \
+    WHERE (a.x * b.y) % 7 = 3";
+/// What [`SLOW`] counts: x * y = 3 (mod 7) has one y for each x that is no multiple of 7.
+const SLOW_ROWS: i64 = 4_408_408;
+/// Does not end before anybody loses patience.
+const ENDLESS: &str = "SELECT count(*) AS n FROM generate_series(1, 10000000) AS a(x), generate_series(1, 10000000) AS b(y) \
+    WHERE (a.x * b.y) % 7 = 3";
+/// Longer than a task of these tests takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+type Client = RunningService<RoleClient, ClientConfig>;
+
+fn endpoint(server: &TestServer) -> String {
+    format!("{}/mcp", server.addresses().http)
+}
+
+/// The Rust client of the modern era that declares tasks.
+async fn client(server: &TestServer) -> Client {
+    let capabilities = ClientCapabilities::builder().enable_tasks().build();
+    let info = ClientConfig::new(capabilities, Implementation::new("tasks-test", "1"));
+    let transport = StreamableHttpClientTransport::from_uri(endpoint(server));
+    let modern = ClientLifecycleMode::Discover {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+    };
+    serve_client_with_lifecycle(info, transport, modern).await.unwrap()
+}
+
+fn sql(query: &str) -> CallToolRequestParams {
+    let mut arguments = JsonObject::new();
+    arguments.insert("query".to_owned(), Value::from(query));
+    CallToolRequestParams::new("run_sql").with_arguments(arguments)
+}
+
+/// Starts a statement that becomes a task.
+async fn start(client: &Client, query: &str) -> String {
+    match client.call_tool_once(sql(query)).await.unwrap() {
+        CallToolResponse::Task(created) => created.task.task_id,
+        other => panic!("no task: {other:?}"),
+    }
+}
+
+async fn state(client: &Client, id: &str) -> TaskPayload {
+    client.get_task(GetTaskParams::new(id)).await.unwrap().task.payload
+}
+
+/// Polls until a task ends.
+async fn ended(client: &Client, id: &str) -> TaskPayload {
+    let mut last = TaskPayload::Working;
+    wait::until("the task to end", PATIENCE, async || {
+        last = state(client, id).await;
+        Ok(last.status().is_terminal().then_some(()))
+    })
+    .await
+    .unwrap();
+    last
+}
+
+fn count(result: &Value) -> i64 {
+    result["rows"][0][0].as_i64().unwrap_or_else(|| panic!("{result}"))
+}
+
+fn counted(payload: &TaskPayload) -> i64 {
+    let TaskPayload::Completed { result } = payload else {
+        panic!("{payload:?}");
+    };
+    count(&result["structuredContent"])
+}
+
+fn code(error: &ServiceError) -> i32 {
+    match error {
+        ServiceError::McpError(error) => error.code.0,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs a script of `tests/clients/` and reads the JSON that it prints.
+async fn peer(mut command: std::process::Command, arguments: &[&str]) -> Value {
+    let said = tools::run(command.args(arguments)).await.unwrap();
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+#[tokio::test]
+async fn the_rust_client_gets_a_task_polls_it_and_cancels_another() {
+    let server = TestServer::start().await;
+    let client = client(&server).await;
+    let id = start(&client, SLOW).await;
+    assert_eq!(counted(&ended(&client, &id).await), SLOW_ROWS);
+    // kept, and the same again
+    assert_eq!(counted(&state(&client, &id).await), SLOW_ROWS);
+    let quick = client.call_tool_once(sql("SELECT 1 AS n")).await.unwrap();
+    assert!(matches!(quick, CallToolResponse::Complete(_)), "{quick:?}");
+
+    let unwanted = start(&client, ENDLESS).await;
+    client.cancel_task(CancelTaskParams::new(&unwanted)).await.unwrap();
+    client.cancel_task(CancelTaskParams::new(&unwanted)).await.unwrap();
+    assert_eq!(state(&client, &unwanted).await, TaskPayload::Cancelled);
+    client.cancel_task(CancelTaskParams::new(&id)).await.unwrap();
+    assert_eq!(counted(&state(&client, &id).await), SLOW_ROWS);
+
+    let unknown = client
+        .get_task(GetTaskParams::new("0123456789abcdef"))
+        .await
+        .unwrap_err();
+    assert_eq!(code(&unknown), -32602);
+    let wrong = start_error(&client, "SELECT teem FROM calls").await;
+    assert!(wrong.contains("did you mean `team`"), "{wrong}");
+}
+
+async fn start_error(client: &Client, query: &str) -> String {
+    match client.call_tool_once(sql(query)).await.unwrap() {
+        CallToolResponse::Complete(result) => serde_json::to_value(result).unwrap()["content"][0]["text"].to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_killed_server_resumes_what_it_read_and_keeps_what_it_answered() {
+    let server = TestServer::start().await;
+    let before = client(&server).await;
+    let done = start(&before, SLOW).await;
+    assert_eq!(counted(&ended(&before, &done).await), SLOW_ROWS);
+    let running = start(&before, SLOW).await;
+    drop(before);
+    let server = server.restarted().await;
+    let after = client(&server).await;
+    assert_eq!(counted(&state(&after, &done).await), SLOW_ROWS);
+    assert_eq!(counted(&ended(&after, &running).await), SLOW_ROWS);
+}
+
+#[tokio::test]
+async fn a_task_is_forgotten_when_its_time_is_over() {
+    let environment = [
+        ("SPANLEDGER_MCP_TASK_TTL_S", "1"),
+        ("SPANLEDGER_MCP_TASK_RETENTION_S", "1"),
+    ];
+    let server = TestServer::start_in(&["serve"], &environment).await;
+    let client = client(&server).await;
+    let id = start(&client, ENDLESS).await;
+    let mut answers = Vec::new();
+    wait::until("the task to be forgotten", PATIENCE, async || {
+        match client.get_task(GetTaskParams::new(&id)).await {
+            Ok(found) => answers.push(found.task.payload.status()),
+            Err(error) => {
+                assert_eq!(code(&error), -32602);
+                return Ok(Some(()));
+            }
+        }
+        Ok(None)
+    })
+    .await
+    .unwrap();
+    // it never looked finished
+    assert!(!answers.contains(&rmcp::model::TaskStatus::Completed), "{answers:?}");
+}
+
+#[tokio::test]
+async fn the_inspector_drives_tasks_of_both_eras() {
+    let server = TestServer::start().await;
+    let folder = server.data().parent().unwrap().to_owned();
+    let inspect = async |era: &str, arguments: &[&str]| {
+        let mut inspector = tools::npm_command("mcp-inspector").unwrap();
+        inspector
+            .env("MCP_CATALOG_PATH", folder.join("inspector.json"))
+            .args([
+                "--cli",
+                &endpoint(&server),
+                "--transport",
+                "http",
+                "--protocol-era",
+                era,
+            ])
+            .args(["--format", "json"]);
+        peer(inspector, arguments).await["result"].clone()
+    };
+    for era in ["modern", "legacy"] {
+        let listed = inspect(era, &["--method", "tools/list", "--strict"]).await;
+        let listed = listed["tools"].as_array().unwrap();
+        let run_sql = listed.iter().find(|tool| tool["name"] == "run_sql").unwrap();
+        let support = (era == "legacy").then_some("optional");
+        assert_eq!(run_sql["execution"]["taskSupport"].as_str(), support, "{era}");
+        let arguments = json!({ "query": SLOW }).to_string();
+        let call = [
+            "--method",
+            "tools/call",
+            "--tool-name",
+            "run_sql",
+            "--tool-args-json",
+            &arguments,
+        ];
+        let answer = inspect(era, &call).await;
+        assert_eq!(count(&answer["structuredContent"]), SLOW_ROWS, "{era}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn fastmcp_drives_tasks_by_itself_and_by_handle() {
+    let server = TestServer::start().await;
+    let arguments = json!({ "query": SLOW }).to_string();
+    let script = tools::python("tasks_fastmcp.py").unwrap();
+    let seen = peer(script, &[&endpoint(&server), "run_sql", &arguments, ENDLESS]).await;
+    assert_eq!(count(&seen["transparent"]), SLOW_ROWS);
+    assert_eq!(count(&seen["result"]), SLOW_ROWS);
+    for (moment, state) in [
+        ("created", "working"),
+        ("first", "working"),
+        ("waited", "completed"),
+        ("running", "working"),
+        ("cancelled", "cancelled"),
+    ] {
+        assert_eq!(seen[moment], state, "{moment}");
+    }
+}
+
+#[tokio::test]
+async fn a_python_client_without_tasks_waits_or_calls_again() {
+    let environment = [("SPANLEDGER_MCP_WAIT_S", "1")];
+    let server = TestServer::start_in(&["serve"], &environment).await;
+    let arguments = json!({ "query": SLOW }).to_string();
+    let url = endpoint(&server);
+    let call = async || {
+        let script = tools::python("tasks_python.py").unwrap();
+        peer(script, &[&url, "run_sql", &arguments]).await
+    };
+    let first = call().await;
+    assert_eq!(first["is_error"], true, "{first}");
+    let text = first["text"].as_str().unwrap();
+    assert!(
+        text.contains("call it again with the same arguments") && text.contains("spanledger://tasks/"),
+        "{text}"
+    );
+    let mut last = Value::Null;
+    wait::until("the answer", PATIENCE, async || {
+        last = call().await;
+        Ok((last["is_error"] == false).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(count(&last["structured"]), SLOW_ROWS);
+}
+
+#[tokio::test]
+async fn the_typescript_client_of_2025_drives_its_tasks() {
+    let server = TestServer::start().await;
+    let arguments = json!({ "query": SLOW }).to_string();
+    let script = tools::node("tasks_v1.cjs").unwrap();
+    let seen = peer(script, &[&endpoint(&server), "run_sql", &arguments, ENDLESS]).await;
+    assert_eq!(
+        seen["capability"],
+        json!({ "list": {}, "cancel": {}, "requests": { "tools": { "call": {} } } })
+    );
+    assert_eq!(seen["support"], "optional");
+    let messages: Vec<&str> = seen["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(
+        (messages.first(), messages.last()),
+        (Some(&"taskCreated"), Some(&"result")),
+        "{messages:?}"
+    );
+    assert_eq!(count(&seen["result"]["structuredContent"]), SLOW_ROWS);
+    assert_eq!(count(&seen["again"]["structuredContent"]), SLOW_ROWS);
+    assert_eq!(
+        seen["result"]["_meta"]["io.modelcontextprotocol/related-task"]["taskId"],
+        seen["task"]["taskId"]
+    );
+    assert_eq!(
+        (&seen["running"], &seen["cancelled"]),
+        (&json!("working"), &json!("cancelled"))
+    );
+    assert_eq!(seen["listed"], json!(["cancelled", "completed"]));
+}
+
+#[tokio::test]
+async fn the_typescript_client_2_drives_tasks_of_both_eras() {
+    let server = TestServer::start().await;
+    let arguments = json!({ "query": SLOW }).to_string();
+    for era in ["modern", "legacy"] {
+        let script = tools::node("tasks_v2.cjs").unwrap();
+        let seen = peer(script, &[&endpoint(&server), era, "run_sql", &arguments]).await;
+        assert_eq!(seen["era"], era);
+        assert_eq!(seen["kind"], "task", "{era}: {seen}");
+        assert_eq!(count(&seen["result"]["structuredContent"]), SLOW_ROWS, "{era}: {seen}");
+    }
+}

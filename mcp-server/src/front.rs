@@ -105,7 +105,7 @@ impl Front {
     }
 
     async fn answer(&self, request: Request) -> Result<Response, Response> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         if !self.is_allowed(&parts) {
             return Err(refusal(
                 StatusCode::FORBIDDEN,
@@ -113,7 +113,18 @@ impl Front {
                 "this host or page may not ask here",
             ));
         }
-        let principal = self.principal(&mut parts);
+        let Some(principal) = parts.extensions.get::<Principal>().cloned() else {
+            let mut response = refusal(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "this request needs an API key or a token",
+            );
+            let challenge = self.shared.challenges().unauthenticated(PATH, false);
+            if let Ok(value) = HeaderValue::from_str(&challenge) {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+            }
+            return Err(response);
+        };
         let session = text(&parts.headers, SESSION_ID).map(str::to_owned);
         if let Some(id) = &session
             && !self.sessions.is_of(id, &principal)
@@ -206,14 +217,6 @@ impl Front {
         };
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(body))
-    }
-
-    /// The principal that the access layer found; rmcp's handlers find it in the same place.
-    fn principal(&self, parts: &mut Parts) -> Principal {
-        parts
-            .extensions
-            .get_or_insert_with(|| self.shared.local().clone())
-            .clone()
     }
 
     /// True where the host is ours and the page, if one asks, is too: what keeps DNS rebinding out.

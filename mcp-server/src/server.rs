@@ -87,12 +87,15 @@ impl LedgerServer {
     /// The one place where an MCP request becomes a principal: the one that the HTTP port's access layer put
     /// into the request, else that of standard input.
     fn principal(&self, context: &RequestContext<RoleServer>) -> Principal {
-        context
-            .extensions
-            .get::<axum::http::request::Parts>()
-            .and_then(|parts| parts.extensions.get::<Principal>())
-            .cloned()
-            .unwrap_or_else(|| self.shared.local().clone())
+        match context.extensions.get::<axum::http::request::Parts>() {
+            None => self.shared.local().clone(),
+            Some(parts) => parts
+                .extensions
+                .get::<Principal>()
+                .cloned()
+                // The front refuses such a request; if it ever did not, nobody may do anything.
+                .unwrap_or_else(|| Principal::local().narrowed_to(Scopes::NONE)),
+        }
     }
 
     /// A principal who may read, for what is no tool.
@@ -184,7 +187,10 @@ impl LedgerServer {
         let arguments = Value::from(request.arguments.clone().unwrap_or_default());
         let bound = Bound::to(&principal, "tools/call", &request.name, &arguments);
         let mut answers = InputResponses::new();
-        if let Some(sealed) = &request.request_state {
+        if self.shared.has_fixtures() && fixtures::tasks::support(&request.name).is_some() {
+            // What the suite's tools ask first has no state; nothing depends on it.
+            answers = request.input_responses.clone().unwrap_or_default();
+        } else if let Some(sealed) = &request.request_state {
             let asked = self.shared.seal().open(&bound, sealed)?;
             // Only what was asked: the client may send more.
             let asked: Vec<&str> = asked

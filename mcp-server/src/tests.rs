@@ -84,7 +84,7 @@ impl Server {
         let engine = Engine::new(lake, PriceBook::embedded().unwrap(), clock).unwrap();
         Self {
             _folder: folder,
-            router: router(engine),
+            router: router(engine).layer(axum::Extension(spanledger_access::Principal::local())),
         }
     }
 

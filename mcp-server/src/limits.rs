@@ -14,6 +14,12 @@ pub const SQL_ROWS_DEFAULT: usize = 50;
 pub const SQL_ROWS_MAX: usize = 1_000;
 /// Time of one statement: longer than a client waits, because it becomes a task then.
 pub const SQL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
+/// Nodes of a trace shown where the client names no limit: about 1,500 tokens.
+pub const TRACE_ROWS_DEFAULT: usize = 30;
+/// Nodes of a trace that a client may ask for.
+pub const TRACE_ROWS_MAX: usize = 200;
+/// Stored texts of a trace shown.
+pub const TRACE_PAYLOADS_MAX: usize = 20;
 /// Values named for each dimension of the overview.
 pub const OVERVIEW_VALUES: usize = 8;
 /// Values listed for one dimension.

@@ -12,6 +12,7 @@
 //! | `allocated` | the view `allocated_costs`: direct and shared cost by month |
 //! | `economics` | the views over causes: tools, shares by cause |
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
+//! | `sight` | which rows and columns a principal's role and scopes leave |
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
 //! | [`costs`], [`measures`] | cost by dimension, and what of it tools cost; [`spend`] over time |
@@ -40,6 +41,7 @@ pub mod format;
 mod functions;
 pub mod http;
 mod ids;
+pub mod inspect;
 pub mod limits;
 mod mapping;
 pub mod measures;
@@ -47,6 +49,7 @@ pub mod overview;
 pub mod pieces;
 mod rows;
 pub mod sandbox;
+mod sight;
 pub mod spend;
 mod table;
 pub mod time;

@@ -184,6 +184,7 @@ async fn tree(session: &Session, trace_id: TraceId) -> Result<TraceTree> {
             .as_ref()
             .and_then(|parent| by_span.get(parent).copied());
     }
+    hang_on_calls(&mut drafts, n_spans);
     let (nodes, total) = arrange(drafts);
     let start_ns = nodes.iter().map(|node| node.start_ns).min().unwrap_or(0);
     let ends = nodes
@@ -256,6 +257,20 @@ fn add_calls(drafts: &mut Vec<Draft>, by_span: &HashMap<String, usize>, calls: &
                 });
             }
         }
+    }
+}
+
+/// Raw spans expire before the calls that were read from them: a call then hangs under the call of its parent span.
+fn hang_on_calls(drafts: &mut [Draft], n_spans: usize) {
+    let mut of_span: HashMap<String, usize> = HashMap::new();
+    for (position, draft) in drafts.iter().enumerate().skip(n_spans) {
+        if let Some(span_id) = draft.node.span_id.clone() {
+            of_span.entry(span_id).or_insert(position);
+        }
+    }
+    for draft in drafts.iter_mut().skip(n_spans).filter(|draft| draft.parent.is_none()) {
+        let parent = draft.node.parent_span_id.as_ref();
+        draft.parent = parent.and_then(|parent| of_span.get(parent)).copied();
     }
 }
 

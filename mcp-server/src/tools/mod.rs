@@ -2,6 +2,7 @@
 //! every word in them is paid for on every turn.
 
 mod describe_data;
+mod inspect_trace;
 mod query_costs;
 mod run_sql;
 
@@ -66,6 +67,7 @@ pub(crate) fn definitions() -> Vec<Tool> {
     vec![
         query_costs::definition(),
         describe_data::definition(),
+        inspect_trace::definition(),
         run_sql::definition(),
     ]
 }
@@ -103,6 +105,7 @@ pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
     Some(match name {
         query_costs::NAME => query_costs::answer(call).await,
         describe_data::NAME => describe_data::answer(call).await,
+        inspect_trace::NAME => inspect_trace::answer(call).await,
         run_sql::NAME => run_sql::answer(call).await,
         _ => return None,
     })

@@ -11,6 +11,7 @@
 //! | [`captures`] | totals of real traffic equal the ground truth, in any order, sent twice |
 //! | [`prices`] | published (model, usage) → cost pairs come out of OTLP digit for digit |
 //! | [`sdks`] | the Python and JavaScript OpenTelemetry SDKs export unchanged |
+//! | [`oauth`] | each flow of an authorization server ends in a tool call and a REST call, and no other token does |
 //! | [`otlp`] | the protocol's answers: media types, partial success, errors, limits |
 //! | [`crash`] | `kill -9` under load: nothing acknowledged is lost, nothing is counted twice |
 //! | [`retry_storm`] | batches sent up to ten times, in other requests, over restarts and compaction: counted once |
@@ -38,6 +39,7 @@ mod emitters;
 mod evaluations;
 mod faces;
 mod lake;
+mod oauth;
 mod otlp;
 mod pieces;
 mod prices;

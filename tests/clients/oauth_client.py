@@ -1,6 +1,6 @@
 """Gets a token as the Python `mcp` package does, calls a tool over /mcp with it, and a REST route.
 
-Usage: oauth_client.py FLOW, with a JSON object on standard input:
+Usage: oauth_client.py FLOW TASK, where TASK is a JSON object:
   server   base URL of Spanledger
   as       what oauth-server.mjs wrote
   user     who logs in (code, cimd, id-jag)
@@ -35,7 +35,7 @@ from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull,
 
 REDIRECT_URI = "http://127.0.0.1:8765/callback"
 flow = sys.argv[1]
-task = json.load(sys.stdin)
+task = json.loads(sys.argv[2])
 server, issuer = task["server"], task["as"]["issuer"]
 mcp_url = f"{server}/mcp"
 scope = task.get("scope")

@@ -36,6 +36,7 @@ pub mod server;
 pub mod shared;
 mod stdio;
 pub(crate) mod tasks;
+pub mod telemetry;
 mod text;
 mod tools;
 mod transport;

@@ -42,6 +42,8 @@ use crate::progress::Progress;
 use crate::runner::ToolRunner;
 use crate::shared::{Changed, Shared};
 use crate::tasks::{Asker, Job, Outcome, Runner as _};
+use crate::telemetry::{Ended, Stopwatch, TargetKind};
+use crate::text::clean;
 use crate::tools::{self, Answer};
 use crate::{completion, prompts, resources};
 
@@ -96,6 +98,24 @@ impl LedgerServer {
                 // The front refuses such a request; if it ever did not, nobody may do anything.
                 .unwrap_or_else(|| Principal::local().narrowed_to(Scopes::NONE)),
         }
+    }
+
+    fn stopwatch(
+        &self,
+        context: &RequestContext<RoleServer>,
+        method: &'static str,
+        kind: TargetKind,
+        target: &str,
+    ) -> Stopwatch {
+        // What a client made up is no name of ours: it is not kept.
+        let is_ours = match kind {
+            TargetKind::Tool => self.get_tool(target).is_some(),
+            TargetKind::Prompt => prompts::definitions().iter().any(|prompt| prompt.name == target),
+            TargetKind::Resource => target.starts_with("spanledger://") || target == resources::APP,
+            TargetKind::None => true,
+        };
+        let target = if is_ours { clean(target) } else { "unknown".to_owned() };
+        Stopwatch::start(&self.shared, context, method, kind, &target)
     }
 
     /// A principal who may read, for what is no tool.
@@ -347,15 +367,18 @@ impl ServerHandler for LedgerServer {
     async fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        let watch = self.stopwatch(&context, "tools/list", TargetKind::None, "");
         let mut tools = tools::definitions();
         if self.shared.has_fixtures() {
             tools.extend(fixtures::definitions());
         }
-        Ok(ListToolsResult::with_all_items(tools)
+        let list = ListToolsResult::with_all_items(tools)
             .with_ttl_ms(TOOLS_TTL_MS)
-            .with_cache_scope(CacheScope::Public))
+            .with_cache_scope(CacheScope::Public);
+        watch.stop_list(&self.shared, &self.principal(&context), &list);
+        Ok(list)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -368,7 +391,12 @@ impl ServerHandler for LedgerServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        self.called(&request, &context).await
+        let watch = self
+            .stopwatch(&context, "tools/call", TargetKind::Tool, &request.name)
+            .with_request_bytes(request.arguments.as_ref());
+        let response = self.called(&request, &context).await;
+        watch.stop(&self.shared, &self.principal(&context), Ended::of_call(&response));
+        response
     }
 
     async fn list_resources(
@@ -405,6 +433,7 @@ impl ServerHandler for LedgerServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let principal = self.reader(&context, "resources/read", &request.uri)?;
+        let watch = self.stopwatch(&context, "resources/read", TargetKind::Resource, &request.uri);
         let fixture = fixtures::read(&request.uri).filter(|_| self.shared.has_fixtures());
         let read = match fixture {
             Some(contents) => Ok(contents),
@@ -419,6 +448,7 @@ impl ServerHandler for LedgerServer {
             AuditOutcome::Failed
         };
         self.shared.audit(&principal, "resources/read", &request.uri, outcome);
+        watch.stop(&self.shared, &principal, Ended::of(read.as_ref()));
         let is_app = request.uri == resources::APP;
         Ok(ReadResourceResult::new(vec![read?])
             .with_ttl_ms(if is_app { TOOLS_TTL_MS } else { READ_TTL_MS })
@@ -447,12 +477,15 @@ impl ServerHandler for LedgerServer {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         if let Some(fixture) = fixtures::prompt(&request).filter(|_| self.shared.has_fixtures()) {
             return fixture;
         }
-        prompts::get(&request.name, request.arguments.as_ref()).map(GetPromptResponse::from)
+        let watch = self.stopwatch(&context, "prompts/get", TargetKind::Prompt, &request.name);
+        let prompt = prompts::get(&request.name, request.arguments.as_ref());
+        watch.stop(&self.shared, &self.principal(&context), Ended::of(prompt.as_ref()));
+        prompt.map(GetPromptResponse::from)
     }
 
     async fn complete(

@@ -22,6 +22,7 @@ use crate::limits::UPDATES_WAITING;
 use crate::resources;
 use crate::runner::ToolRunner;
 use crate::tasks::{TaskSettings, Tasks};
+use crate::telemetry::Meter;
 
 /// Folder of artefacts inside the data folder.
 const ARTEFACTS: &str = "reports";
@@ -41,6 +42,7 @@ pub struct Shared {
     task_settings: TaskSettings,
     audit: Audit,
     challenges: Challenges,
+    meter: Option<Arc<dyn Meter>>,
     has_fixtures: bool,
 }
 
@@ -92,6 +94,7 @@ impl Shared {
             task_settings: TaskSettings::default(),
             audit: Audit::none(),
             challenges: Challenges::none(),
+            meter: None,
             has_fixtures: false,
         }
     }
@@ -171,6 +174,15 @@ impl Shared {
         Self { challenges, ..self }
     }
 
+    /// With who takes what the server did.
+    #[must_use]
+    pub fn with_meter(self, meter: Arc<dyn Meter>) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
+        }
+    }
+
     /// Ready to serve: with tasks, where there is control state. Call it last, within a runtime; whoever clones
     /// this shares the tasks. [`crate::router`] calls it where it was not.
     #[must_use]
@@ -192,6 +204,11 @@ impl Shared {
         if let Some(tasks) = &self.tasks {
             tasks.release().await;
         }
+    }
+
+    /// Who takes what the server did.
+    pub(crate) fn meter(&self) -> Option<&dyn Meter> {
+        self.meter.as_deref()
     }
 
     /// What a client that lacks scopes is told.

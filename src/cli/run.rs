@@ -51,6 +51,9 @@ pub struct ServeArgs {
     /// URL of this server as its clients see it, behind a proxy [env: SPANLEDGER_PUBLIC_URL]
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
+    /// Serve the fixtures of the MCP conformance suite as well (loopback only)
+    #[arg(long, hide = true)]
+    pub conformance_fixtures: bool,
     /// Write the addresses as JSON into FILE once everything answers
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! The small commands, one file each, and the dispatch to all.
 
 mod allocation;
+mod audit;
 mod completions;
 mod config;
 mod costs;
@@ -8,6 +9,7 @@ mod coverage;
 mod dialects;
 mod doctor;
 mod explain;
+mod keys;
 mod lake;
 mod mcp;
 mod prices;
@@ -16,7 +18,9 @@ mod sql;
 mod tools;
 mod trace;
 
-use crate::cli::{Cli, Command, DemoArgs, ServeArgs};
+use crate::cli::{
+    Cli, Command, CostsArgs, DemoArgs, ExplainArgs, ImportArgs, ServeArgs, SettleArgs, SqlArgs, ToolsArgs, TraceArgs,
+};
 use crate::config::{Config, Flags};
 use crate::exit::Outcome;
 use crate::{capture, demo, import, serve, telemetry};
@@ -63,6 +67,8 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
         Command::Lake(command) => lake::run(&command, &config).await,
         Command::Settle(args) => settle::run(&args, &config).await,
         Command::Mcp(args) => mcp::run(&args, &config).await,
+        Command::Keys(command) => keys::run(&command, &config).await,
+        Command::Audit(args) => audit::run(&args, &config).await,
         Command::Doctor(args) => doctor::run(&args, &config).await,
         Command::Config(command) => config::run(&command, &config),
         Command::Completions(args) => completions::run(&args),
@@ -83,15 +89,20 @@ fn flags(cli: &Cli) -> Flags {
         flags.otlp_http = args.otlp_http;
         flags.access = args.access;
         flags.public_url.clone_from(&args.public_url);
+        flags.conformance_fixtures = args.conformance_fixtures;
     };
     match &cli.command {
         Command::Serve(args) | Command::Demo(DemoArgs { serve: args, .. }) => of_server(args),
-        Command::Import(args) => flags.data.clone_from(&args.at.data),
-        Command::Sql(args) => flags.data.clone_from(&args.at.data),
-        Command::Costs(args) => flags.data.clone_from(&args.at.data),
-        Command::Tools(args) => flags.data.clone_from(&args.at.data),
-        Command::Trace(args) => flags.data.clone_from(&args.at.data),
-        Command::Explain(args) => flags.data.clone_from(&args.at.data),
+        Command::Import(ImportArgs { at, .. })
+        | Command::Sql(SqlArgs { at, .. })
+        | Command::Costs(CostsArgs { at, .. })
+        | Command::Tools(ToolsArgs { at, .. })
+        | Command::Trace(TraceArgs { at, .. })
+        | Command::Explain(ExplainArgs { at, .. })
+        | Command::Settle(SettleArgs { at, .. }) => {
+            flags.data.clone_from(&at.data);
+            flags.tenant.clone_from(&at.tenant);
+        }
         Command::Capture(args) => {
             flags.otlp_grpc = args.otlp_grpc;
             flags.otlp_http = args.otlp_http;
@@ -103,12 +114,28 @@ fn flags(cli: &Cli) -> Flags {
         ) => {
             flags.data.clone_from(&args.data);
         }
-        Command::Settle(args) => flags.data.clone_from(&args.at.data),
         Command::Lake(crate::cli::LakeCommand::Retain(args)) => flags.data.clone_from(&args.lake.data),
-        Command::Mcp(args) => flags.data.clone_from(&args.data),
+        Command::Mcp(args) => {
+            flags.data.clone_from(&args.data);
+            flags.tenant.clone_from(&args.tenant);
+        }
+        Command::Keys(command) => {
+            flags.data = command.data().cloned();
+            flags.tenant = command.tenant().cloned();
+        }
+        Command::Audit(args) => {
+            flags.data.clone_from(&args.data);
+            flags.tenant.clone_from(&args.tenant);
+        }
         Command::Doctor(args) => flags.data.clone_from(&args.at.data),
-        Command::Prices(command) => flags.data = command.data().cloned(),
-        Command::Allocation(command) => flags.data = command.data().cloned(),
+        Command::Prices(command) => {
+            flags.data = command.data().cloned();
+            flags.tenant = command.tenant().cloned();
+        }
+        Command::Allocation(command) => {
+            flags.data = command.data().cloned();
+            flags.tenant = command.tenant().cloned();
+        }
         Command::Dialects(_) | Command::Config(_) | Command::Completions(_) => {}
     }
     flags

@@ -1,4 +1,5 @@
-//! `[mcp]`: how long tasks of the MCP server live, and how long a client that knows none waits.
+//! `[mcp]`: how long tasks of the MCP server live, how long a client that knows none waits, whether the server
+//! meters itself.
 
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ pub struct Mcp {
     pub task_retention_s: Setting<u64>,
     /// How long a call of a client without tasks waits.
     pub wait_s: Setting<u64>,
+    /// Whether what the MCP server is asked becomes calls in the ledger.
+    pub meter: Setting<bool>,
+    /// Whether the fixtures of the conformance suite are served: a flag, never a setting.
+    pub conformance_fixtures: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -28,12 +33,14 @@ pub(super) struct FileMcp {
     task_ttl_max_s: Option<u64>,
     task_retention_s: Option<u64>,
     wait_s: Option<u64>,
+    meter: Option<bool>,
 }
 
 const TTL: (&str, &str) = ("mcp.task_ttl_s", "SPANLEDGER_MCP_TASK_TTL_S");
 const TTL_MAX: (&str, &str) = ("mcp.task_ttl_max_s", "SPANLEDGER_MCP_TASK_TTL_MAX_S");
 const RETENTION: (&str, &str) = ("mcp.task_retention_s", "SPANLEDGER_MCP_TASK_RETENTION_S");
 const WAIT: (&str, &str) = ("mcp.wait_s", "SPANLEDGER_MCP_WAIT_S");
+const METER: (&str, &str) = ("mcp.meter", "SPANLEDGER_MCP_METER");
 
 impl Mcp {
     pub(super) fn resolve(file: &FileMcp, from: &Resolver) -> anyhow::Result<Self> {
@@ -46,6 +53,8 @@ impl Mcp {
             task_ttl_max_s: pick(TTL_MAX, file.task_ttl_max_s, default.ttl_max)?,
             task_retention_s: pick(RETENTION, file.task_retention_s, default.retention)?,
             wait_s: pick(WAIT, file.wait_s, default.wait_window)?,
+            meter: from.pick(METER.0, METER.1, None, file.meter, true)?,
+            conformance_fixtures: false,
         })
     }
 
@@ -61,7 +70,7 @@ impl Mcp {
     }
 
     pub(super) fn show(&self) -> Vec<Shown> {
-        [
+        let mut lines: Vec<Shown> = [
             (TTL, &self.task_ttl_s),
             (TTL_MAX, &self.task_ttl_max_s),
             (RETENTION, &self.task_retention_s),
@@ -69,6 +78,8 @@ impl Mcp {
         ]
         .into_iter()
         .map(|((key, env), setting)| shown(key, env, setting, ToString::to_string))
-        .collect()
+        .collect();
+        lines.push(shown(METER.0, METER.1, &self.meter, ToString::to_string));
+        lines
     }
 }

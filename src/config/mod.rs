@@ -89,6 +89,8 @@ pub struct Config {
 pub struct Storage {
     /// Data folder.
     pub data: Setting<PathBuf>,
+    /// The tenant that commands ask about where no credential names one.
+    pub tenant: Setting<String>,
 }
 
 /// `[http]`
@@ -163,6 +165,8 @@ pub struct Flags {
     pub log: Option<String>,
     /// `--data`
     pub data: Option<PathBuf>,
+    /// `--tenant`
+    pub tenant: Option<String>,
     /// `--http`
     pub http: Option<SocketAddr>,
     /// `--otlp-grpc`
@@ -173,6 +177,8 @@ pub struct Flags {
     pub access: Option<AccessMode>,
     /// `--public-url`
     pub public_url: Option<String>,
+    /// `--conformance-fixtures`
+    pub conformance_fixtures: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -197,6 +203,7 @@ struct FileConfig {
 #[serde(deny_unknown_fields, default)]
 struct FileStorage {
     data: Option<PathBuf>,
+    tenant: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -287,6 +294,13 @@ impl Config {
                     flags.data,
                     file.storage.data,
                     DATA_DEFAULT.into(),
+                )?,
+                tenant: from.pick(
+                    "storage.tenant",
+                    "SPANLEDGER_TENANT",
+                    flags.tenant,
+                    file.storage.tenant,
+                    spanledger_access::DEFAULT_TENANT.to_owned(),
                 )?,
             },
             http: Http {
@@ -395,7 +409,10 @@ impl Config {
                 )?,
             },
             access: Access::resolve(flags.access, file.access, file.roles, from)?,
-            mcp: Mcp::resolve(&file.mcp, from)?,
+            mcp: Mcp {
+                conformance_fixtures: flags.conformance_fixtures,
+                ..Mcp::resolve(&file.mcp, from)?
+            },
             log: Log {
                 filter: from.log_filter(flags.log, file.log.filter)?,
             },
@@ -412,6 +429,29 @@ impl Config {
     /// The data folder.
     pub fn data(&self) -> &Path {
         &self.storage.data.value
+    }
+
+    /// The tenant that a command on a folder is about.
+    ///
+    /// # Errors
+    /// Kind invalid for what can name no tenant.
+    pub fn tenant(&self) -> anyhow::Result<&str> {
+        let tenant = self.storage.tenant.value.as_str();
+        if spanledger_access::keys::is_tenant(tenant) {
+            return Ok(tenant);
+        }
+        Err(fail(
+            Kind::Invalid,
+            format!("{tenant:?} is no tenant: it is a name of letters, digits, '-', '_' and '.'"),
+        ))
+    }
+
+    /// Whoever can read the folder, as a reader of the tenant that a command is about.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    pub fn principal(&self) -> anyhow::Result<spanledger_access::Principal> {
+        Ok(spanledger_access::Principal::local_of(self.tenant()?))
     }
 
     /// The server's URL as its clients see it, without a slash at the end, where one is set.
@@ -439,6 +479,12 @@ impl Config {
             shown("storage.data", "SPANLEDGER_DATA", &self.storage.data, |path| {
                 path.display().to_string()
             }),
+            shown(
+                "storage.tenant",
+                "SPANLEDGER_TENANT",
+                &self.storage.tenant,
+                Clone::clone,
+            ),
             shown(
                 "http.address",
                 "SPANLEDGER_HTTP",
@@ -538,6 +584,7 @@ impl Config {
                 problems.push(refused.to_string());
             }
         }
+        problems.extend(self.tenant().err().map(|problem| problem.to_string()));
         problems.extend(self.access.problems());
         problems.extend(access::public_url_problem(&self.http.public_url.value));
         let addresses = [&self.http.address, &self.otlp.grpc, &self.otlp.http];
@@ -586,6 +633,10 @@ impl Config {
             ("--otlp-http", &self.otlp.http),
         ] {
             self.reachable(key, address.value)?;
+        }
+        if self.mcp.conformance_fixtures && !self.http.address.value.ip().is_loopback() {
+            let message = "--conformance-fixtures is for a loopback address only; use --http 127.0.0.1:0";
+            return Err(fail(Kind::Denied, message));
         }
         match self.problems().into_iter().next() {
             Some(problem) => Err(fail(Kind::Invalid, problem)),

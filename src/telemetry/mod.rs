@@ -2,10 +2,12 @@
 //!
 //! Logs go to standard error. Metrics are read at `/metrics` ([`instruments`]). Traces leave the process
 //! only where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector, and never into ourselves: every export
-//! would cause the next. Nothing secret is logged: no bodies, no headers, no credentials.
+//! would cause the next. What our MCP server was asked does go into our own ledger, as calls of an MCP server:
+//! that is a figure people ask for, and writing it asks nothing. Nothing secret is logged: no bodies, no headers, no credentials.
 
 mod disk;
 mod instruments;
+mod own_calls;
 mod receive;
 
 use std::net::SocketAddr;
@@ -22,6 +24,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 pub use disk::MeteredFiles;
 pub use instruments::{Instruments, observe};
+pub use own_calls::meter;
 pub use receive::MeteredPipeline;
 
 use crate::exit::{Kind, fail};

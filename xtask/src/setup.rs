@@ -2,7 +2,7 @@
 //!
 //! Everything goes to `~/.cache/spanledger/tools` (or `SPANLEDGER_TOOLS_DIR`), pinned by the manifests in
 //! `tests/clients/`: a Python environment, a folder of npm packages (a Node.js among them, for the host's
-//! may be older than what the MCP Inspector needs). Chromium is Debian's; `cargo-nextest` is Cargo's.
+//! may be older than what the MCP Inspector needs). Chromium and OpenSSL are Debian's; `cargo-nextest` is Cargo's.
 //! Idempotent: a folder whose stamp equals its manifest is left alone. What cannot be installed is an
 //! error with a message, never a skipped test.
 
@@ -24,6 +24,7 @@ pub fn run() -> Result<()> {
     python(tools).context("the Python peers (OpenTelemetry SDK, deltalake) could not be installed")?;
     npm(tools).context("the npm peers (OpenTelemetry exporters, MCP Inspector, Playwright) could not be installed")?;
     chromium().context("Chromium could not be installed")?;
+    openssl().context("OpenSSL could not be installed")?;
     println!("the tests' peers are in {}", tools.display());
     Ok(())
 }
@@ -96,23 +97,33 @@ fn npm(tools: &Path) -> Result<()> {
 }
 
 fn chromium() -> Result<()> {
-    if Path::new(CHROMIUM).exists() {
+    debian("chromium", || Path::new(CHROMIUM).exists())
+}
+
+/// Makes the certificate of the authorization server's test.
+fn openssl() -> Result<()> {
+    debian("openssl", || on_path("openssl"))
+}
+
+/// Installs a Debian package unless what it brings is there.
+fn debian(package: &str, is_there: impl Fn() -> bool) -> Result<()> {
+    if is_there() {
         return Ok(());
     }
     ensure!(
         on_path("apt-get"),
-        "there is no {CHROMIUM} and no apt-get; install a Chromium there"
+        "{package} is missing and there is no apt-get; install it"
     );
     command::run(in_root("apt-get").args(["update", "--quiet"]))?;
-    let install = ["install", "--yes", "--quiet", "--no-install-recommends", "chromium"];
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends", package];
     command::run(
         in_root("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .args(install),
     )?;
     ensure!(
-        Path::new(CHROMIUM).exists(),
-        "the package chromium brought no {CHROMIUM}"
+        is_there(),
+        "the package {package} was installed and does not bring what the tests start"
     );
     Ok(())
 }

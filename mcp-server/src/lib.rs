@@ -30,6 +30,7 @@ mod legacy;
 pub mod limits;
 mod progress;
 mod prompts;
+mod question;
 mod resources;
 mod runner;
 pub mod server;

@@ -301,6 +301,30 @@ impl CostRow {
         rest
     }
 
+    /// Both together, without keys.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let both = |a: Option<i64>, b: Option<i64>| a.zip(b).map(|(a, b)| a + b);
+        Self {
+            keys: Vec::new(),
+            cost: match (self.cost, other.cost) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            },
+            tokens: self.tokens + other.tokens,
+            input_tokens: self.input_tokens + other.input_tokens,
+            output_tokens: self.output_tokens + other.output_tokens,
+            cache_read_tokens: self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens: self.cache_write_tokens + other.cache_write_tokens,
+            calls: both(self.calls, other.calls),
+            llm_calls: both(self.llm_calls, other.llm_calls),
+            errors: both(self.errors, other.errors),
+            unpriced_calls: both(self.unpriced_calls, other.unpriced_calls),
+            unpriced_tokens: self.unpriced_tokens + other.unpriced_tokens,
+            measures: self.measures.zip(other.measures).map(|(a, b)| a.and(&b)),
+        }
+    }
+
     fn serialize_measures<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("cost", &self.cost.map(|cost| cost.to_string()))?;
         for (name, count) in MEASURES[1..].iter().zip(self.counts()) {

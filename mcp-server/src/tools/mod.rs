@@ -5,6 +5,7 @@ mod describe_data;
 mod inspect_trace;
 mod query_costs;
 mod run_sql;
+mod tool_economics;
 
 pub(crate) use run_sql::table;
 
@@ -67,6 +68,7 @@ pub(crate) fn definitions() -> Vec<Tool> {
     vec![
         query_costs::definition(),
         describe_data::definition(),
+        tool_economics::definition(),
         inspect_trace::definition(),
         run_sql::definition(),
     ]
@@ -105,6 +107,7 @@ pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
     Some(match name {
         query_costs::NAME => query_costs::answer(call).await,
         describe_data::NAME => describe_data::answer(call).await,
+        tool_economics::NAME => tool_economics::answer(call).await,
         inspect_trace::NAME => inspect_trace::answer(call).await,
         run_sql::NAME => run_sql::answer(call).await,
         _ => return None,

@@ -185,27 +185,7 @@ fn measure(row: &CostRow, name: &str) -> Value {
 /// What is not shown as a row of its own, summed up: the report's *other*, and rows that did not fit.
 fn rest(report: &CostReport, shown: usize) -> Option<CostRow> {
     let hidden = report.rows.iter().skip(shown).chain(&report.other);
-    hidden.cloned().reduce(|sum, row| {
-        let both = |a: Option<i64>, b: Option<i64>| a.zip(b).map(|(a, b)| a + b);
-        CostRow {
-            keys: Vec::new(),
-            cost: match (sum.cost, row.cost) {
-                (Some(a), Some(b)) => Some(a + b),
-                (a, b) => a.or(b),
-            },
-            tokens: sum.tokens + row.tokens,
-            input_tokens: sum.input_tokens + row.input_tokens,
-            output_tokens: sum.output_tokens + row.output_tokens,
-            cache_read_tokens: sum.cache_read_tokens + row.cache_read_tokens,
-            cache_write_tokens: sum.cache_write_tokens + row.cache_write_tokens,
-            calls: both(sum.calls, row.calls),
-            llm_calls: both(sum.llm_calls, row.llm_calls),
-            errors: both(sum.errors, row.errors),
-            unpriced_calls: both(sum.unpriced_calls, row.unpriced_calls),
-            unpriced_tokens: sum.unpriced_tokens + row.unpriced_tokens,
-            measures: sum.measures.zip(row.measures).map(|(sum, row)| sum.and(&row)),
-        }
-    })
+    hidden.cloned().reduce(|sum, row| sum.and(&row))
 }
 
 fn notes(report: &CostReport, rows: &Rows, cut: bool) -> Vec<String> {

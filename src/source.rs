@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue, Request};
 use bytes::Bytes;
 use serde_json::Value;
 use spanledger_access::Principal;
@@ -46,8 +47,8 @@ impl Source {
     /// Kind invalid where there is no lake, naming what to do.
     pub async fn open(at: &Where, config: &Config) -> anyhow::Result<Self> {
         match address(at) {
-            Some(url) => Ok(Self::Server(Remote::new(&url)?)),
-            None => Ok(Self::Lake(Box::new(engine(config).await?), Principal::local())),
+            Some(url) => Ok(Self::Server(Remote::new(&url, at.api_key_file.as_deref())?)),
+            None => Ok(Self::Lake(Box::new(engine(config).await?), config.principal()?)),
         }
     }
 }
@@ -187,13 +188,14 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// A client of the server at `url`.
+    /// A client of the server at `url`, which sends the API key of a file, else that of `SPANLEDGER_API_KEY`, with
+    /// every request.
     ///
     /// # Errors
-    /// Kind invalid for anything but a plain http address.
-    pub fn new(url: &str) -> anyhow::Result<Self> {
+    /// Kind invalid for anything but an http address, or a key that cannot be read or sent.
+    pub fn new(url: &str, api_key_file: Option<&Path>) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") {
+        if !["http://", "https://"].iter().any(|scheme| base.starts_with(scheme)) {
             return Err(fail(
                 Kind::Invalid,
                 format!("--url {url} is no http:// address; name a server such as http://127.0.0.1:8080"),
@@ -201,6 +203,7 @@ impl Remote {
         }
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            .default_headers(credential(api_key_file)?)
             .no_proxy()
             .build()?;
         Ok(Self { base, client })
@@ -273,6 +276,40 @@ impl Remote {
     }
 }
 
+/// The header that carries the API key, if there is one. Messages name where it was to come from, never the key.
+fn credential(api_key_file: Option<&Path>) -> anyhow::Result<HeaderMap> {
+    let (key, from) = match api_key_file {
+        Some(path) => {
+            let from = format!("--api-key-file {}", path.display());
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| fail(Kind::Invalid, format!("{from} cannot be read: {error}")))?;
+            (Some(text), from)
+        }
+        None => (
+            std::env::var("SPANLEDGER_API_KEY").ok(),
+            "SPANLEDGER_API_KEY".to_owned(),
+        ),
+    };
+    let mut headers = HeaderMap::new();
+    let key = key.as_deref().map(str::trim).filter(|key| !key.is_empty());
+    if let Some(key) = key {
+        let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+            fail(
+                Kind::Invalid,
+                format!("{from} holds no API key: it is one line of letters and digits"),
+            )
+        })?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    } else if api_key_file.is_some() {
+        return Err(fail(
+            Kind::Invalid,
+            format!("{from} is empty; write the API key into it"),
+        ));
+    }
+    Ok(headers)
+}
+
 /// The folder of a command that has `--data` only.
 pub fn folder(flag: Option<&PathBuf>, config: &Config) -> PathBuf {
     flag.cloned().unwrap_or_else(|| config.data().to_owned())
@@ -284,12 +321,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_http_is_asked() {
+    fn a_server_has_an_http_address_and_a_key_file_is_read_and_kept_quiet() {
         assert_eq!(
-            Remote::new("http://127.0.0.1:8080/").unwrap().base(),
+            Remote::new("http://127.0.0.1:8080/", None).unwrap().base(),
             "http://127.0.0.1:8080"
         );
-        assert!(Remote::new("127.0.0.1:8080").is_err());
+        assert!(Remote::new("127.0.0.1:8080", None).is_err());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        assert!(
+            credential(Some(&path))
+                .unwrap_err()
+                .to_string()
+                .contains("--api-key-file")
+        );
+        std::fs::write(&path, "sl_a_b_c\n").unwrap();
+        let headers = credential(Some(&path)).unwrap();
+        assert_eq!(headers[AUTHORIZATION], "Bearer sl_a_b_c");
+        assert!(!format!("{headers:?} {:?}", Remote::new("http://[::1]", Some(&path)).unwrap()).contains("sl_a"));
+        for wrong in ["", "sl_a\nsl_b"] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = credential(Some(&path)).unwrap_err();
+            assert!(!error.to_string().contains("sl_"), "{error}");
+            assert_eq!(crate::exit::exit_code(&error), crate::exit::INVALID);
+        }
     }
 
     #[tokio::test]
@@ -299,7 +355,7 @@ mod tests {
             .local_addr()
             .unwrap()
             .port();
-        let error = Remote::new(&format!("http://127.0.0.1:{port}"))
+        let error = Remote::new(&format!("http://127.0.0.1:{port}"), None)
             .unwrap()
             .get("/api/v1/status", &[])
             .await

@@ -435,9 +435,13 @@ fn unavailable(error: &sqlx::Error) -> AccessError {
     AccessError::Unavailable(format!("the audit log cannot be used now: {error}"))
 }
 
-/// The text up to a bound, cut between characters.
+/// The text up to a bound, cut between characters, without control characters: what a caller named is hostile.
 fn cut(text: &str, bytes_max: usize) -> String {
-    text[..text.floor_char_boundary(bytes_max)].to_owned()
+    let text = &text[..text.floor_char_boundary(bytes_max)];
+    match text.chars().any(char::is_control) {
+        true => text.replace(char::is_control, " "),
+        false => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,20 @@
 //! A [`Catalog`] is made for a query and forgotten after it. Tables are opened on first use and then
 //! kept, so that every mention of a table in the query is the same snapshot; views are planned on first
 //! use, in the same catalog. There is no other catalog, schema, file or URL to name.
+//!
+//! What a name means has three layers over the same snapshots ([`Layer`]): a principal's statement is planned in the
+//! outermost, our views in the middle one, so that a view may read a text without showing it, and the rows that a row
+//! filter leaves of raw tables in the innermost. No statement can name another layer's tables.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
-use datafusion::datasource::{MemTable, TableType, ViewTable};
+use datafusion::datasource::{MemTable, TableType, ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{LogicalPlanBuilder, ident};
 use parking_lot::Mutex;
 use spanledger_access::Principal;
 use spanledger_lake::{Lake, Table};
@@ -20,7 +25,7 @@ use spanledger_ledger::allocation::RuleSet;
 use crate::allocated::{ALLOCATED_COSTS, AllocatedCosts};
 use crate::table::LakeTable;
 use crate::views::PriceTable;
-use crate::{evidence, sandbox, tool_catalog, views};
+use crate::{evidence, sandbox, sight, tool_catalog, views};
 
 /// Name of the one catalog.
 pub const CATALOG: &str = "spanledger";
@@ -31,6 +36,18 @@ pub const SCHEMA: &str = "public";
 #[derive(Clone)]
 pub(crate) struct Catalog {
     shared: Arc<Shared>,
+    layer: Layer,
+}
+
+/// Whose names these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Layer {
+    /// The tenant's raw tables; `calls` and `ledger` with the row filter.
+    Tenant,
+    /// Every table with the row filter: what our views are planned over.
+    Rows,
+    /// Without what the principal's scopes do not allow: what its statements are planned over.
+    Principal,
 }
 
 struct Shared {
@@ -40,7 +57,7 @@ struct Shared {
     base: SessionState,
     prices: Arc<PriceTable>,
     rules: Arc<RuleSet>,
-    opened: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
+    opened: Mutex<HashMap<(Layer, String), Arc<dyn TableProvider>>>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -68,6 +85,20 @@ impl Catalog {
                 rules,
                 opened: Mutex::new(HashMap::new()),
             }),
+            layer: Layer::Principal,
+        }
+    }
+
+    /// Whose question it is.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.shared.principal
+    }
+
+    /// The same snapshots under another layer's names.
+    fn at(&self, layer: Layer) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            layer,
         }
     }
 
@@ -79,11 +110,56 @@ impl Catalog {
     }
 
     async fn open(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if let Some(table) = Table::parse(name) {
-            let snapshot = self.shared.lake.snapshot(table).map_err(external)?;
-            let table = LakeTable::new(table, &snapshot, &self.shared.principal)?;
-            return Ok(Some(Arc::new(table)));
+        match (self.layer, Table::parse(name)) {
+            (Layer::Principal, _) => self.open_in_sight(name).await,
+            (Layer::Rows, Some(table)) => self.open_filtered(table).await,
+            (Layer::Tenant, Some(table)) => {
+                let snapshot = self.shared.lake.snapshot(table).map_err(external)?;
+                let table = LakeTable::new(table, &snapshot, &self.shared.principal)?;
+                Ok(Some(Arc::new(table)))
+            }
+            (_, None) => self.open_view(name).await,
         }
+    }
+
+    /// A table or view without what the principal's scopes and rows do not allow.
+    async fn open_in_sight(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if !self.known(name) {
+            return Ok(None);
+        }
+        if let Some(refusal) = sight::refusal(name, &self.shared.principal) {
+            return Err(external(refusal));
+        }
+        let Some(table) = self.at(Layer::Rows).table(name).await? else {
+            return Ok(None);
+        };
+        let hidden = sight::hidden_columns(name, &self.shared.principal);
+        if hidden.is_empty() {
+            return Ok(Some(table));
+        }
+        let schema = table.schema();
+        let shown = schema.fields().iter().map(|field| field.name().as_str());
+        let shown = shown.filter(|column| !hidden.contains(column)).map(ident);
+        let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?
+            .project(shown)?
+            .build()?;
+        Ok(Some(Arc::new(ViewTable::new(plan, None))))
+    }
+
+    /// A table with the rows that the row filter leaves.
+    async fn open_filtered(&self, table: Table) -> Result<Option<Arc<dyn TableProvider>>> {
+        let tenant = self.at(Layer::Tenant);
+        if self.shared.principal.rows().is_empty() || sight::filters_itself(table) {
+            return tenant.table(table.name()).await;
+        }
+        let Some(sql) = sight::filtered(table) else {
+            let refusal = sight::refusal(table.name(), &self.shared.principal);
+            return refusal.map_or(Ok(None), |refusal| Err(external(refusal)));
+        };
+        Ok(Some(tenant.plan(sql, None).await?))
+    }
+
+    async fn open_view(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match name {
             views::PRICES => return Ok(Some(self.shared.prices.table()?)),
             ALLOCATED_COSTS => {
@@ -109,9 +185,19 @@ impl Catalog {
         if sql.contains(tool_catalog::BYTES_PER_TOKEN) {
             sql = tool_catalog::with_constants(&sql);
         }
-        let statement = sandbox::parse_query(&sql).map_err(external)?;
+        let definition = sql.clone();
+        Ok(Some(self.plan(&sql, Some(definition)).await?))
+    }
+
+    /// One of our own statements as a view, over the names of this layer.
+    async fn plan(&self, sql: &str, definition: Option<String>) -> Result<Arc<dyn TableProvider>> {
+        let statement = sandbox::parse_query(sql).map_err(external)?;
         let plan = self.session().statement_to_plan(statement).await?;
-        Ok(Some(Arc::new(ViewTable::new(plan, Some(sql)))))
+        Ok(Arc::new(ViewTable::new(plan, definition)))
+    }
+
+    fn known(&self, name: &str) -> bool {
+        views::table_names().contains(&name)
     }
 }
 
@@ -122,11 +208,13 @@ fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusion
 #[async_trait]
 impl SchemaProvider for Catalog {
     fn table_names(&self) -> Vec<String> {
-        views::table_names().iter().map(|name| (*name).to_owned()).collect()
+        let names = views::table_names().iter().filter(|name| self.table_exist(name));
+        names.map(|name| (*name).to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let opened = self.shared.opened.lock().get(name).cloned();
+        let key = (self.layer, name.to_owned());
+        let opened = self.shared.opened.lock().get(&key).cloned();
         if opened.is_some() {
             return Ok(opened);
         }
@@ -135,7 +223,7 @@ impl SchemaProvider for Catalog {
         };
         // Two mentions may open it at once; the first one kept is the one both use.
         let mut opened = self.shared.opened.lock();
-        Ok(Some(Arc::clone(opened.entry(name.to_owned()).or_insert(table))))
+        Ok(Some(Arc::clone(opened.entry(key).or_insert(table))))
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
@@ -147,7 +235,7 @@ impl SchemaProvider for Catalog {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        views::table_names().contains(&name)
+        self.known(name) && (self.layer != Layer::Principal || sight::refusal(name, &self.shared.principal).is_none())
     }
 }
 

@@ -46,7 +46,7 @@ use crate::limits::{
 };
 use crate::table::STORE_URL;
 use crate::views::PriceTable;
-use crate::{functions, sandbox};
+use crate::{functions, sandbox, sight};
 
 /// Bounds of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,9 +218,11 @@ impl Engine {
         self.shared.clock.now_ns()
     }
 
-    /// Runs one read-only statement as `principal`, who sees rows of its own tenant only.
+    /// Runs one read-only statement as `principal`, who sees rows of its own tenant only, of these only what its
+    /// row filter leaves, and texts only with `payloads:read`.
     ///
     /// # Errors
+    /// [`Forbidden`](ErrorKind::Forbidden) for a table or column that its rows or scopes do not allow;
     /// [`Invalid`](ErrorKind::Invalid) where the statement is wrong or would change something, with the
     /// nearest valid names; [`TooLarge`](ErrorKind::TooLarge) where it or its answer is over a limit;
     /// [`Busy`](ErrorKind::Busy) where it ran out of time or memory.
@@ -282,7 +284,8 @@ impl Session {
         let timeout = options.timeout;
         let work = async move {
             let _turn = turns.acquire_owned().await.map_err(|_| shutting_down())?;
-            run(&catalog.session(), &sql, rows_max).await
+            let answer = run(&catalog.session(), &sql, rows_max).await;
+            answer.map_err(|error| sight::of_hidden_column(&error, catalog.principal()).unwrap_or(error))
         };
         // The work is a task of its own, so that one stuck between two awaits cannot keep the limit from
         // being told; dropping its handle stops it at its next await.

@@ -8,14 +8,15 @@
 //! ```text
 //! ProjectionExec            ids as hex, only the columns asked for
 //!   UnionExec
-//!     FilterExec            tenant = '…' AND pushed-down filters
+//!     FilterExec            tenant = '…' AND team IN (…) AND pushed-down filters
 //!       DataSourceExec      files that can hold such rows
 //!     FilterExec
 //!       DataSourceExec      hot batches
 //! ```
 //!
 //! Guarantee: rows of another tenant are never read where files tell them apart, and never pass the
-//! filter where they do not; no query can remove that filter, for it is part of the scan.
+//! filter where they do not; no query can remove that filter, for it is part of the scan. So is the row filter
+//! of a principal, where the table has its columns ([`crate::sight`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,11 +52,11 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
-use spanledger_access::Principal;
+use spanledger_access::{Principal, RowFilter};
 use spanledger_lake::{DataFile, Table, TableSnapshot};
 
 use crate::functions::id_hex::{id_hex, shown_type};
-use crate::ids;
+use crate::{ids, sight};
 
 /// Address of the lake's object store inside a session. Not a path: plans show it to users.
 pub(crate) const STORE_URL: &str = "lake://tables/";
@@ -65,6 +66,7 @@ pub(crate) const STORE_URL: &str = "lake://tables/";
 pub(crate) struct LakeTable {
     table: Table,
     tenant: String,
+    rows: RowFilter,
     files: Vec<DataFile>,
     hot: Vec<RecordBatch>,
     stored: SchemaRef,
@@ -89,14 +91,24 @@ impl LakeTable {
             files: files.cloned().collect(),
             hot: hot.map(|batch| conform(batch, &stored)).collect::<Result<_>>()?,
             shown: shown_schema(&stored),
+            rows: match sight::filters_itself(table) {
+                true => principal.rows().clone(),
+                false => RowFilter::default(),
+            },
             table,
             tenant,
             stored,
         })
     }
 
-    fn tenant_filter(&self) -> Expr {
-        ident("tenant").eq(lit(self.tenant.as_str()))
+    /// What a row must be to be seen, whatever the query says.
+    fn own_rows(&self) -> impl Iterator<Item = Expr> {
+        let tenant = ident("tenant").eq(lit(self.tenant.as_str()));
+        let rows = self.rows.conditions().map(|(column, values)| match values {
+            [] => lit(false),
+            values => ident(column).in_list(values.iter().map(|value| lit(value.as_str())).collect(), false),
+        });
+        std::iter::once(tenant).chain(rows)
     }
 
     /// Files that can hold a row that passes `filter`.
@@ -163,9 +175,7 @@ impl TableProvider for LakeTable {
         let filters = filters
             .iter()
             .map(|filter| ids::on_stored_columns(filter, &self.stored));
-        let filters = std::iter::once(Ok(self.tenant_filter()))
-            .chain(filters)
-            .collect::<Result<Vec<_>>>()?;
+        let filters = self.own_rows().map(Ok).chain(filters).collect::<Result<Vec<_>>>()?;
         let Some(filter) = conjunction(filters) else {
             return datafusion::common::internal_err!("a scan of {} has no tenant filter", self.table.name());
         };

@@ -185,6 +185,12 @@ pub struct DoctorWhere {
     /// A running server to check as well [env: SPANLEDGER_URL]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    /// Whose rows of the folder [env: SPANLEDGER_TENANT] [default: default]
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// File that holds the API key for a server with --access required [env: SPANLEDGER_API_KEY, the key itself]
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
 }
 
 /// `config …`.

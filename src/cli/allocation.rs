@@ -96,6 +96,15 @@ impl AllocationCommand {
             Self::Split(args) => args.at.data.as_ref(),
         }
     }
+
+    /// The tenant whose calls it asks about.
+    pub fn tenant(&self) -> Option<&String> {
+        match self {
+            Self::Check(args) => args.tenant.as_ref(),
+            Self::Split(args) => args.at.tenant.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// `allocation list`.
@@ -158,6 +167,9 @@ pub struct AllocationCheckArgs {
     /// Calls until, exclusive: an age, a date or an RFC 3339 instant
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// Whose calls [env: SPANLEDGER_TENANT] [default: default]
+    #[arg(long)]
+    pub tenant: Option<String>,
     /// Data folder [env: SPANLEDGER_DATA] [default: ./spanledger-data]
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,

@@ -62,6 +62,12 @@ pub struct Where {
     /// Ask a running server, such as http://127.0.0.1:8080 [env: SPANLEDGER_URL]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    /// Whose rows of the folder; a server knows it from the credential [env: SPANLEDGER_TENANT] [default: default]
+    #[arg(long, conflicts_with = "url")]
+    pub tenant: Option<String>,
+    /// File that holds the API key for a server with --access required [env: SPANLEDGER_API_KEY, the key itself]
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub api_key_file: Option<PathBuf>,
 }
 
 /// Formats of SQL results.
@@ -202,4 +208,7 @@ pub struct McpArgs {
     /// Lake folder to answer from [env: SPANLEDGER_DATA] [default: ./spanledger-data]
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
+    /// Whose rows [env: SPANLEDGER_TENANT] [default: default]
+    #[arg(long)]
+    pub tenant: Option<String>,
 }

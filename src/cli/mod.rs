@@ -3,6 +3,7 @@
 //! Settings that the configuration file also has (`--data`, addresses) are optional here: the precedence
 //! is in [`crate::config`].
 
+mod access;
 mod admin;
 mod allocation;
 mod ask;
@@ -10,6 +11,7 @@ mod emitters;
 mod prices;
 mod run;
 
+pub use access::{AuditArgs, KeysCommand, KeysCreateArgs, KeysListArgs, KeysRevokeArgs};
 pub use admin::{
     CompletionsArgs, ConfigCommand, DoctorArgs, ImportArgs, LakeArgs, LakeCommand, ReportFormat, RetainArgs,
     SettleArgs, SignalName,
@@ -96,6 +98,11 @@ pub enum Command {
     ///
     /// Answers from what was committed when it started. A running server's /mcp answers up to the second.
     Mcp(McpArgs),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Show who read or changed what
+    Audit(AuditArgs),
     /// Check folder, ports, clock, data and prices, and say what to do about each finding
     Doctor(DoctorArgs),
     /// Show or check the settings

@@ -149,6 +149,15 @@ impl PricesCommand {
             Self::WhatIf(args) => args.data.as_ref(),
         }
     }
+
+    /// The tenant whose calls it asks about.
+    pub fn tenant(&self) -> Option<&String> {
+        match self {
+            Self::List(args) => args.at.tenant.as_ref(),
+            Self::WhatIf(args) => args.tenant.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// `prices list`.
@@ -296,6 +305,9 @@ pub struct WhatIfArgs {
     /// Dimensions to split by, comma-separated
     #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',')]
     pub by: Vec<String>,
+    /// Whose calls [env: SPANLEDGER_TENANT] [default: default]
+    #[arg(long)]
+    pub tenant: Option<String>,
     /// Data folder [env: SPANLEDGER_DATA] [default: ./spanledger-data]
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,

@@ -19,6 +19,8 @@ pub async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Outcome> 
     let at = Where {
         data: args.at.data.clone(),
         url: args.at.url.clone(),
+        tenant: args.at.tenant.clone(),
+        api_key_file: args.at.api_key_file.clone(),
     };
     let source = Source::open(&at, config).await?;
     let report = source.get("/api/v1/coverage", &[]).await?;

@@ -108,7 +108,7 @@ pub async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Outcome> 
         ));
     }
     if let Some(url) = &args.at.url {
-        findings.push(server(url).await);
+        findings.push(server(url, args.at.api_key_file.as_deref()).await);
     }
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     let is_json = args.json || args.format == ReportFormat::Json;
@@ -266,6 +266,12 @@ fn disk(data: &Path) -> Finding {
     ok("disk", text)
 }
 
+/// A folder's engine, and whose rows it is asked about.
+struct Asked {
+    engine: Engine,
+    principal: Principal,
+}
+
 /// Everything that needs the lake's content.
 async fn lake(config: &Config, clock: Arc<dyn Clock>) -> Vec<Finding> {
     let data = config.data();
@@ -278,6 +284,10 @@ async fn lake(config: &Config, clock: Arc<dyn Clock>) -> Vec<Finding> {
         .current_book()
         .map_err(anyhow::Error::new)
         .and_then(|book| Ok(Engine::new(lake, book, Arc::clone(&clock))?));
+    let engine = engine.and_then(|engine| {
+        let principal = config.principal()?;
+        Ok(Asked { engine, principal })
+    });
     let engine = match engine {
         Ok(engine) => engine,
         Err(error) => {
@@ -340,7 +350,7 @@ async fn sound(lake: &Lake) -> Finding {
     }
 }
 
-async fn content(engine: &Engine) -> Finding {
+async fn content(engine: &Asked) -> Finding {
     let sql = "SELECT (SELECT COUNT(*) FROM observations) AS observations, (SELECT COUNT(*) FROM calls) AS calls, \
                (SELECT COUNT(*) FROM spans) AS spans";
     match ask(engine, sql).await {
@@ -376,7 +386,7 @@ async fn content(engine: &Engine) -> Finding {
     }
 }
 
-async fn future(engine: &Engine, now_ns: i64) -> Finding {
+async fn future(engine: &Asked, now_ns: i64) -> Finding {
     let limit = chrono::DateTime::from_timestamp_nanos(now_ns.saturating_add(AHEAD_MAX_S * 1_000_000_000)).to_rfc3339();
     let sql = format!("SELECT COUNT(*) AS n, MAX(service) AS service FROM calls WHERE time > TIMESTAMP '{limit}'");
     match ask(engine, &sql).await {
@@ -398,7 +408,7 @@ async fn future(engine: &Engine, now_ns: i64) -> Finding {
     }
 }
 
-async fn coverage(engine: &Engine) -> Finding {
+async fn coverage(engine: &Asked) -> Finding {
     let sql = "SELECT dialect, COUNT(*) AS n FROM observations GROUP BY dialect ORDER BY n DESC";
     match ask(engine, sql).await {
         Ok(rows) if rows.is_empty() => ok("dialects", "nothing to recognise yet"),
@@ -425,7 +435,7 @@ async fn coverage(engine: &Engine) -> Finding {
     }
 }
 
-async fn unpriced(engine: &Engine) -> Finding {
+async fn unpriced(engine: &Asked) -> Finding {
     let sql = "SELECT COALESCE(response_model, request_model) AS model, COUNT(*) AS n FROM calls \
                WHERE kind IN ('llm', 'embedding') AND own_cost IS NULL AND COALESCE(input_tokens, output_tokens) IS NOT NULL \
                GROUP BY 1 ORDER BY n DESC";
@@ -451,7 +461,7 @@ async fn unpriced(engine: &Engine) -> Finding {
     }
 }
 
-async fn teams(engine: &Engine) -> Finding {
+async fn teams(engine: &Asked) -> Finding {
     let sql = "SELECT COUNT(*) AS n, COUNT(team) AS with_team FROM calls WHERE kind IN ('llm', 'embedding', 'tool')";
     match ask(engine, sql).await {
         Ok(rows) => {
@@ -476,8 +486,8 @@ async fn teams(engine: &Engine) -> Finding {
     }
 }
 
-async fn server(url: &str) -> Finding {
-    let answer = match Remote::new(url) {
+async fn server(url: &str, api_key_file: Option<&Path>) -> Finding {
+    let answer = match Remote::new(url, api_key_file) {
         Ok(server) => server.get("/api/v1/status", &[]).await,
         Err(error) => Err(error),
     };
@@ -498,8 +508,9 @@ async fn server(url: &str) -> Finding {
     }
 }
 
-async fn ask(engine: &Engine, sql: &str) -> anyhow::Result<Vec<Value>> {
-    let result = engine.sql(&Principal::local(), sql, &QueryOptions::default()).await?;
+async fn ask(engine: &Asked, sql: &str) -> anyhow::Result<Vec<Value>> {
+    let Asked { engine, principal } = engine;
+    let result = engine.sql(principal, sql, &QueryOptions::default()).await?;
     let mut json = Vec::new();
     spanledger_query::write(&result, Format::Json, &mut json)?;
     output::rows_of(serde_json::from_slice(&json)?)

@@ -127,7 +127,10 @@ fn flags(cli: &Cli) -> Flags {
             flags.data.clone_from(&args.data);
             flags.tenant.clone_from(&args.tenant);
         }
-        Command::Doctor(args) => flags.data.clone_from(&args.at.data),
+        Command::Doctor(args) => {
+            flags.data.clone_from(&args.at.data);
+            flags.tenant.clone_from(&args.at.tenant);
+        }
         Command::Prices(command) => {
             flags.data = command.data().cloned();
             flags.tenant = command.tenant().cloned();

@@ -3,6 +3,8 @@
 mod versions;
 mod what_if;
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 use spanledger_ledger::prices::{Layer, PriceBook, PriceFilter, PriceQuery};
 use spanledger_model::Clock as _;
@@ -55,7 +57,15 @@ async fn list(args: &PricesListArgs, config: &Config) -> anyhow::Result<Outcome>
     let env = std::env::var("SPANLEDGER_URL").ok().filter(|url| !url.is_empty());
     let url = args.at.url.clone().or_else(|| env.filter(|_| args.at.data.is_none()));
     let rows = match url {
-        Some(url) => remote(&url, model.as_deref(), provider.as_deref()).await?,
+        Some(url) => {
+            remote(
+                &url,
+                args.at.api_key_file.as_deref(),
+                model.as_deref(),
+                provider.as_deref(),
+            )
+            .await?
+        }
         None => rows_of(
             &*book(config)?,
             &PriceFilter {
@@ -112,11 +122,16 @@ fn rows_of(book: &PriceBook, filter: &PriceFilter) -> anyhow::Result<Vec<Value>>
     Ok(rows.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
-async fn remote(url: &str, model: Option<&str>, provider: Option<&str>) -> anyhow::Result<Vec<Value>> {
+async fn remote(
+    url: &str,
+    api_key_file: Option<&Path>,
+    model: Option<&str>,
+    provider: Option<&str>,
+) -> anyhow::Result<Vec<Value>> {
     let mut query = Vec::new();
     query.extend(model.map(|model| ("model".to_owned(), model.to_owned())));
     query.extend(provider.map(|provider| ("provider".to_owned(), provider.to_owned())));
-    output::rows_of(Remote::new(url)?.get("/api/v1/prices", &query).await?)
+    output::rows_of(Remote::new(url, api_key_file)?.get("/api/v1/prices", &query).await?)
 }
 
 fn write(rows: &[Value], format: RowFormat) -> anyhow::Result<()> {

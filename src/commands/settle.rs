@@ -4,6 +4,7 @@
 //! change of prices or rules, or to be sure. It changes nothing where nothing has to change, so it may be run at
 //! any time, again and after an interruption.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::source::{self, Remote};
 pub async fn run(args: &SettleArgs, config: &Config) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let mut report = match source::address(&args.at) {
-        Some(url) => through_server(&url, args.rebuild).await?,
+        Some(url) => through_server(&url, args.at.api_key_file.as_deref(), args.rebuild).await?,
         None => in_folder(config, args.rebuild).await?,
     };
     if let Some(report) = report.as_object_mut() {
@@ -38,8 +39,8 @@ pub async fn run(args: &SettleArgs, config: &Config) -> anyhow::Result<Outcome> 
     Ok(Outcome::Done)
 }
 
-async fn through_server(url: &str, is_rebuild: bool) -> anyhow::Result<Value> {
-    let server = Remote::new(url)?;
+async fn through_server(url: &str, api_key_file: Option<&Path>, is_rebuild: bool) -> anyhow::Result<Value> {
+    let server = Remote::new(url, api_key_file)?;
     let path = if is_rebuild {
         "/api/v1/settle?rebuild=true"
     } else {

@@ -5,6 +5,7 @@
 //! authenticator are components, not settings, and secrets are not kept here.
 
 mod access;
+mod limits;
 mod mcp;
 mod resolve;
 mod retention;
@@ -20,6 +21,8 @@ use spanledger_ledger::prices::CostOrder;
 
 pub use access::{Access, AccessMode};
 use access::{FileAccess, FileRoles};
+use limits::FileLimits;
+pub use limits::TenantLimits;
 use mcp::FileMcp;
 pub use mcp::Mcp;
 pub use resolve::{Origin, Paths, Resolver, Setting};
@@ -78,6 +81,8 @@ pub struct Config {
     pub allocation: Allocation,
     /// Who may do what.
     pub access: Access,
+    /// What one tenant may send and ask.
+    pub limits: TenantLimits,
     /// Tasks of the MCP server.
     pub mcp: Mcp,
     /// Our own logs.
@@ -195,6 +200,7 @@ struct FileConfig {
     allocation: FileAllocation,
     access: FileAccess,
     roles: FileRoles,
+    limits: FileLimits,
     mcp: FileMcp,
     log: FileLog,
 }
@@ -409,6 +415,7 @@ impl Config {
                 )?,
             },
             access: Access::resolve(flags.access, file.access, file.roles, from)?,
+            limits: TenantLimits::resolve(&file.limits, from)?,
             mcp: Mcp {
                 conformance_fixtures: flags.conformance_fixtures,
                 ..Mcp::resolve(&file.mcp, from)?
@@ -566,6 +573,7 @@ impl Config {
             shown("log.filter", "SPANLEDGER_LOG", &self.log.filter, Clone::clone),
         ];
         lines.extend(self.access.show());
+        lines.extend(self.limits.show());
         lines.extend(self.mcp.show());
         lines.extend(self.retention.show());
         lines.push(retention::show_noise(&self.noise));

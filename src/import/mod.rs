@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use spanledger_access::{LocalOnly, Principal};
+use spanledger_access::{LocalOnly, Principal, SharedAuthenticator};
 use spanledger_ingest::Pipeline;
 use spanledger_ingest::{Accept as _, Encoding, Signal};
 use spanledger_lake::Lake;
@@ -119,7 +119,7 @@ enum Sink {
 impl Sink {
     async fn open(args: &ImportArgs, config: &Config) -> anyhow::Result<Self> {
         if let Some(url) = &args.at.url {
-            let server = Remote::new(url)?;
+            let server = Remote::new(url, args.at.api_key_file.as_deref())?;
             let base = otlp_base(&server).await;
             return Ok(Self::Server { server, base });
         }
@@ -142,12 +142,18 @@ impl Sink {
             SettleOptions::default(),
         );
         let limits = config.ingest_limits()?;
-        let pipeline = Pipeline::new(lake.clone(), Arc::new(LocalOnly), limits, clock, dialects);
+        let pipeline = Pipeline::new(
+            lake.clone(),
+            Arc::new(LocalOnly) as SharedAuthenticator,
+            limits,
+            clock,
+            dialects,
+        );
         Ok(Self::Folder {
             lake,
             pipeline,
             settler,
-            principal: Principal::local(),
+            principal: config.principal()?,
         })
     }
 

@@ -42,7 +42,7 @@ async fn entries_are_listed_by_tenant_and_filter_newest_first() {
         &here,
         Interface::Mcp,
         "run_sql",
-        None,
+        Some("\u{1b}[31mred"),
         Outcome::Denied,
         Some(&"ä".repeat(9_000)),
     );
@@ -66,6 +66,7 @@ async fn entries_are_listed_by_tenant_and_filter_newest_first() {
         ..Filter::default()
     };
     let newest = audit.list("default", &newest).await.unwrap();
+    assert_eq!(newest[0].target.as_deref(), Some(" [31mred"));
     assert_eq!(newest[0].detail.as_ref().unwrap().len(), DETAIL_BYTES_MAX);
     let before = Filter {
         until: Some(newest[0].time),

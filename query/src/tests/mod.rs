@@ -10,6 +10,7 @@ mod evidence;
 mod http;
 mod isolation;
 mod sandbox;
+mod sight;
 mod sql;
 mod tool_catalog;
 mod trace;

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use spanledger_access::Principal;
 use spanledger_lake::tables::{Table, calls};
 use spanledger_ledger::allocation::{Assignment, RuleSet, Target, UNALLOCATED};
 use spanledger_model::clock::SystemClock;
@@ -35,7 +34,7 @@ pub async fn run(args: &AllocationCheckArgs, config: &Config) -> anyhow::Result<
     let (since, until) = (instant(&args.since)?, instant(&args.until)?);
     let lake = crate::source::read_only(config.data(), clock).await?;
     let snapshot = lake.snapshot(Table::Calls)?;
-    let tenant = Principal::local().tenant().clone();
+    let tenant = config.principal()?.tenant().clone();
     let mut check = Check::new(&set);
     for file in snapshot.files.iter().filter(|file| file.tenant == tenant.as_str()) {
         for batch in lake.read_file(Table::Calls, file, None).await? {

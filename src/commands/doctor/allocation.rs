@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use spanledger_ledger::allocation::{Assignment, RuleSet, UNALLOCATED};
 use spanledger_model::FemtoUsd;
-use spanledger_query::Engine;
 
-use super::{Finding, ask, bad, integer, ok, warn};
+use super::{Asked, Finding, ask, bad, integer, ok, warn};
 use crate::config::Config;
 use crate::output::{dollars, grouped};
 
@@ -19,7 +18,7 @@ const UNTOLD_MAX: usize = 3;
 const REPORT: &str = "report it with the output of `spanledger --log debug doctor`";
 
 /// The findings.
-pub(super) async fn findings(config: &Config, engine: &Engine) -> Vec<Finding> {
+pub(super) async fn findings(config: &Config, engine: &Asked) -> Vec<Finding> {
     let mut findings = vec![version(config)];
     let rules = match crate::allocation::rules(config) {
         Ok(rules) => rules,
@@ -91,7 +90,7 @@ struct Tally {
     cost: FemtoUsd,
 }
 
-async fn by_rule(engine: &Engine) -> anyhow::Result<BTreeMap<String, Tally>> {
+async fn by_rule(engine: &Asked) -> anyhow::Result<BTreeMap<String, Tally>> {
     let sql = "SELECT allocated_by, COUNT(*) AS n, SUM(own_cost) AS cost FROM calls WHERE allocated_by IS NOT NULL GROUP BY 1";
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     for row in ask(engine, sql).await? {
@@ -160,7 +159,7 @@ fn left_behind(rules: &RuleSet, tallies: &BTreeMap<String, Tally>) -> Vec<Findin
 }
 
 /// Where the calls come from that neither records nor rules give a team.
-async fn undecided(engine: &Engine) -> anyhow::Result<Option<Finding>> {
+async fn undecided(engine: &Asked) -> anyhow::Result<Option<Finding>> {
     let of = "FROM calls WHERE team IS NULL AND kind IN ('llm', 'embedding', 'tool')";
     let all = ask(engine, &format!("SELECT COUNT(*) AS n, SUM(own_cost) AS cost {of}")).await?;
     if integer(&all, "n") == 0 {

@@ -64,7 +64,8 @@ pub async fn run(args: &WhatIfArgs, config: &Config) -> anyhow::Result<Outcome> 
     let lake = crate::source::read_only(config.data(), clock).await?;
     let snapshot = lake.snapshot(Table::Calls)?;
     let mut groups: BTreeMap<Vec<Option<String>>, Tally> = BTreeMap::new();
-    for file in snapshot.files.iter() {
+    let tenant = config.tenant()?;
+    for file in snapshot.files.iter().filter(|file| file.tenant == tenant) {
         let is_outside = file
             .max_time_us
             .zip(since)
@@ -80,7 +81,7 @@ pub async fn run(args: &WhatIfArgs, config: &Config) -> anyhow::Result<Outcome> 
             for call in calls::from_batch(&batch) {
                 let is_within =
                     since.is_none_or(|since| call.start_ns >= since) && until.is_none_or(|until| call.start_ns < until);
-                if is_within && change.is_about(&call) {
+                if is_within && call.tenant.as_str() == tenant && change.is_about(&call) {
                     let key = args.by.iter().map(|dimension| value_of(&call, dimension)).collect();
                     groups.entry(key).or_default().add(&call, &change)?;
                 }

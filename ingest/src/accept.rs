@@ -8,9 +8,10 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric};
-use spanledger_access::{Principal, SharedAuthenticator};
+use spanledger_access::Principal;
 
 use crate::admission::Admission;
+use crate::door::Door;
 use crate::error::{ErrorKind, Result};
 use crate::limits::Limits;
 
@@ -161,8 +162,8 @@ pub trait Accept: Send + Sync + 'static {
     /// The limits in force.
     fn limits(&self) -> &Limits;
 
-    /// Who turns a credential into a principal.
-    fn authenticator(&self) -> &SharedAuthenticator;
+    /// Who may send.
+    fn door(&self) -> &Door;
 
     /// The bounds on what is in flight, shared by all receivers.
     fn admission(&self) -> &Admission;

@@ -4,6 +4,8 @@
 //! The message is for the sender: lowercase, it names the thing and the next step. What must not leave the
 //! server (paths, causes) stays in `source`, which only the log shows.
 
+use std::time::Duration;
+
 use spanledger_access::AccessError;
 
 /// Result of this crate.
@@ -22,6 +24,8 @@ pub enum ErrorKind {
     Forbidden,
     /// The server cannot take it now: send it again later.
     Busy,
+    /// The tenant sends more than it may: send it again later.
+    RateLimited,
     /// Stored data is damaged.
     Corrupt,
     /// A fault of ours.
@@ -38,6 +42,7 @@ impl ErrorKind {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::Busy => "busy",
+            Self::RateLimited => "rate_limited",
             Self::Corrupt => "corrupt",
             Self::Internal => "internal",
         }
@@ -51,6 +56,8 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     field: &'static str,
+    retry_after: Option<Duration>,
+    challenge: Option<String>,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -63,6 +70,8 @@ impl Error {
             kind,
             message: message.into(),
             field: "body",
+            retry_after: None,
+            challenge: None,
             source: None,
         }
     }
@@ -83,6 +92,18 @@ impl Error {
     #[must_use]
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Busy, message)
+    }
+
+    /// A tenant that is over its rate, and when the same request is taken.
+    #[must_use]
+    pub fn rate_limited(retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(
+                ErrorKind::RateLimited,
+                "this tenant sends more than it may; send this request again later, in larger batches",
+            )
+        }
     }
 
     /// A fault of ours.
@@ -107,6 +128,25 @@ impl Error {
     #[must_use]
     pub fn field(&self) -> &'static str {
         self.field
+    }
+
+    /// When the same request will be taken, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// `WWW-Authenticate` of the answer.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&str> {
+        self.challenge.as_deref()
+    }
+
+    /// Adds what a sender is told about credentials.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: Option<String>) -> Self {
+        self.challenge = challenge;
+        self
     }
 
     /// Names the part of the request that is at fault.

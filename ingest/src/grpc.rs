@@ -16,7 +16,6 @@ use std::task::{Context, Poll};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use bytes::{BufMut, BytesMut};
 use http_body_util::{BodyExt as _, Full};
-use spanledger_access::{Scope, Scopes};
 use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::body::Body;
@@ -114,15 +113,7 @@ async fn receive(
     mut body: Body,
 ) -> Result<Vec<u8>, Refused> {
     let limits = accept.limits();
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let principal = accept
-        .authenticator()
-        .authenticate(authorization)
-        .await
-        .map_err(Error::from)?;
-    principal
-        .require(Scopes::of(&[Scope::TelemetryWrite]))
-        .map_err(Error::from)?;
+    let principal = accept.door().admit(headers).await?;
     let grpc_encoding = headers.get("grpc-encoding").map(HeaderValue::as_bytes);
     let declared = Compression::from_header(grpc_encoding).map_err(|error| {
         Refused::Protocol(Refusal::new(StatusCode::OK, Code::Unimplemented, error.message()).to_grpc())
@@ -157,6 +148,7 @@ async fn receive(
     if frame.len() - FRAME_HEAD_BYTES < frame_length(head) {
         return Err(Error::invalid("the message ends before the length that it declares").into());
     }
+    accept.door().take_bytes(&principal, frame.len())?;
     let compression = match (head[0], declared) {
         (0, _) => Compression::Identity,
         (1, Compression::Identity) => {

@@ -2,8 +2,8 @@
 //! port, chosen by Content-Type.
 //!
 //! `refuse what is not ours → authenticate → read → inflate → decode → accept → answer`. An answer has the
-//! request's media type, an error is a `google.rpc.Status`, and 503 with Retry-After is the only one that a
-//! sender tries again. A web page of another site cannot write: its Origin is refused.
+//! request's media type, an error is a `google.rpc.Status`, and only 429 and 503, with Retry-After, are
+//! tried again by a sender. A web page of another site cannot write: its Origin is refused.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,8 +15,6 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
-use spanledger_access::origin::origin_is_loopback;
-use spanledger_access::{Scope, Scopes};
 use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::transport::Server;
@@ -89,7 +87,7 @@ async fn export(State(accept): State<Arc<dyn Accept>>, request: Request) -> Resp
     };
     // A sender over HTTP/1 that is still writing reads no answer, unless its bytes are taken off the wire.
     let is_waiting = parts.headers.contains_key(header::EXPECT);
-    if parts.version < Version::HTTP_2 && answer.refusal.http != StatusCode::SERVICE_UNAVAILABLE && !is_waiting {
+    if parts.version < Version::HTTP_2 && answer.refusal.retry_after_s().is_none() && !is_waiting {
         discard(&mut body).await;
     }
     let encoding = encoding.unwrap_or(Encoding::Json);
@@ -129,18 +127,7 @@ async fn receive(
     body: &mut Body,
 ) -> Result<Vec<u8>> {
     let limits = accept.limits();
-    if headers
-        .get(header::ORIGIN)
-        .is_some_and(|origin| !origin.to_str().is_ok_and(origin_is_loopback))
-    {
-        return Err(Error::new(
-            ErrorKind::Forbidden,
-            "this page's origin may not write telemetry here",
-        ));
-    }
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let principal = accept.authenticator().authenticate(authorization).await?;
-    principal.require(Scopes::of(&[Scope::TelemetryWrite]))?;
+    let principal = accept.door().admit(headers).await?;
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     let compression = Compression::from_header(encodings.next().map(HeaderValue::as_bytes))?;
     if encodings.next().is_some() {
@@ -166,6 +153,7 @@ async fn receive(
         .admission()
         .has_room(usize::try_from(declared).unwrap_or(usize::MAX))?;
     let body = read_body(body, limits, &mut ticket.reservation, |so_far| check(so_far.len())).await?;
+    accept.door().take_bytes(&principal, body.len())?;
     let accepted = store(
         accept,
         Wire {
@@ -184,8 +172,8 @@ async fn receive(
 fn refused(error: &Error, accept: &Arc<dyn Accept>) -> Refused {
     let mut refusal = Refusal::of(error, accept.limits());
     let mut headers = Vec::new();
-    if error.kind() == ErrorKind::Unauthenticated {
-        headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    if let Some(challenge) = error.challenge().and_then(|text| HeaderValue::from_str(text).ok()) {
+        headers.push((header::WWW_AUTHENTICATE, challenge));
     }
     if error.kind() == ErrorKind::Invalid && error.field() == "encoding" {
         refusal.http = StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -10,6 +10,7 @@
 //! | [`capture`], [`scrub`] | captures of an emitter: reading them, and making them fit to keep |
 //! | [`decode`] | protobuf and JSON bodies into requests, within a memory budget |
 //! | [`dialects`] | what an emitter's records mean |
+//! | [`door`] | who may send |
 //! | [`error`] | the crate's error |
 //! | [`limits`] | every limit and its source |
 //! | [`meters`] | counters of what was received |
@@ -27,6 +28,7 @@ pub mod capture;
 mod compression;
 pub mod decode;
 pub mod dialects;
+pub mod door;
 pub mod error;
 mod grpc;
 mod http;
@@ -45,11 +47,13 @@ pub mod value;
 pub use accept::{Accept, Accepted, Encoding, Request, Signal};
 pub use admission::Admission;
 pub use decode::decode;
+pub use door::Door;
 pub use error::{Error, ErrorKind, Result};
 pub use grpc::serve_grpc;
 pub use http::{http_router, serve_http};
 pub use limits::Limits;
 pub use pipeline::{OtlpReplay, Pipeline};
+pub use serve::serve_router;
 
 #[cfg(test)]
 pub(crate) mod testing;

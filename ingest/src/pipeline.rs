@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use spanledger_access::{Principal, SharedAuthenticator};
+use spanledger_access::Principal;
 use spanledger_lake::{Lake, Replay, WalRecord};
 use spanledger_model::Clock;
 
@@ -16,6 +16,7 @@ use crate::accept::{Accept, Accepted, Encoding, Request, Signal};
 use crate::admission::Admission;
 use crate::decode::decode;
 use crate::dialects::Registry;
+use crate::door::Door;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::meters::Meters;
@@ -24,7 +25,7 @@ use crate::normalise::{Context, Normalised, normalise};
 /// Makes requests durable.
 pub struct Pipeline {
     lake: Lake,
-    authenticator: SharedAuthenticator,
+    door: Door,
     limits: Limits,
     admission: Admission,
     meters: Meters,
@@ -33,11 +34,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline into `lake`.
+    /// A pipeline into `lake`, for those whom `door` lets in: at least an authenticator.
     #[must_use]
     pub fn new(
         lake: Lake,
-        authenticator: SharedAuthenticator,
+        door: impl Into<Door>,
         limits: Limits,
         clock: Arc<dyn Clock>,
         dialects: Arc<Registry>,
@@ -45,7 +46,7 @@ impl Pipeline {
         let admission = Admission::new(&limits);
         Arc::new(Self {
             lake,
-            authenticator,
+            door: door.into(),
             limits,
             admission,
             meters: Meters::default(),
@@ -119,8 +120,8 @@ impl Accept for Pipeline {
         &self.limits
     }
 
-    fn authenticator(&self) -> &SharedAuthenticator {
-        &self.authenticator
+    fn door(&self) -> &Door {
+        &self.door
     }
 
     fn admission(&self) -> &Admission {

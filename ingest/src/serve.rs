@@ -1,7 +1,9 @@
-//! Connections: how many, how they are bounded, how they end. Both receivers are served through it.
+//! Connections: how many, how they are bounded, how they end. Both receivers are served through it, and the port
+//! of the faces.
 //!
-//! tonic's server carries both: hyper under it times out slow headers, bounds HTTP/2 streams and resets, and lets
-//! open requests finish at shutdown. Added here: a bound on connections and on how long shutdown waits.
+//! tonic's server carries them: hyper under it times out slow headers (30 s, idle connections as well), bounds
+//! HTTP/2 streams and resets, and lets open requests finish at shutdown. Added here: a bound on connections, on how
+//! long one may stay silent before hyper knows its protocol, and on how long shutdown waits.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -9,12 +11,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
 use axum::http::{Request, Response};
 use bytes::Bytes;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::transport::server::{Connected, Server, TcpConnectInfo};
 use tower::Service;
@@ -26,6 +30,24 @@ use crate::limits::{CONNECTION_WINDOW_BYTES, HEADER_BYTES_MAX, Limits, STREAM_WI
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A silent HTTP/2 peer is asked after this long whether it is still there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// A new connection that has not said which protocol it speaks is closed after this long.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// What every HTTP/2 connection begins with (RFC 9113 section 3.4), and no HTTP/1 request.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves any router over HTTP/1.1 and HTTP/2 on a listener until `shutdown`, with the bounds on connections of the
+/// receivers, then lets open requests finish for the limits' drain time.
+///
+/// # Errors
+/// Internal where the server fails.
+pub async fn serve_router(
+    router: Router,
+    listener: TcpListener,
+    limits: &Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    serve(Server::builder().accept_http1(true), router, listener, limits, shutdown).await
+}
 
 /// Serves a service on a listener until `shutdown`, then lets open requests finish for the limits' drain time.
 ///
@@ -79,7 +101,11 @@ fn incoming(listener: TcpListener, connections_max: usize) -> impl Stream<Item =
     futures::stream::unfold((listener, slots), |(listener, slots)| async move {
         let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
         let accepted = match listener.accept().await {
-            Ok((stream, _)) => stream.set_nodelay(true).map(|()| Connection { stream, _slot: slot }),
+            Ok((stream, _)) => stream.set_nodelay(true).map(|()| Connection {
+                stream,
+                greeting: Some(Greeting::new()),
+                _slot: slot,
+            }),
             Err(error) => {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 Err(error)
@@ -89,10 +115,35 @@ fn incoming(listener: TcpListener, connections_max: usize) -> impl Stream<Item =
     })
 }
 
-/// A connection that gives its slot back when it is closed.
+/// A connection that gives its slot back when it is closed, and that is closed where it does not say which
+/// protocol it speaks: hyper waits for that without end.
 struct Connection {
     stream: TcpStream,
+    greeting: Option<Greeting>,
     _slot: OwnedSemaphorePermit,
+}
+
+/// What is awaited of a new connection: its first bytes, which tell HTTP/1 and HTTP/2 apart.
+struct Greeting {
+    n_bytes: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Greeting {
+    fn new() -> Self {
+        Self {
+            n_bytes: 0,
+            deadline: Box::pin(tokio::time::sleep(GREETING_TIMEOUT)),
+        }
+    }
+
+    /// True once `read`, which follows the bytes before, settles which protocol it is.
+    fn ends_with(&mut self, read: &[u8]) -> bool {
+        let expected = &HTTP2_PREFACE[self.n_bytes..];
+        let n_compared = read.len().min(expected.len());
+        self.n_bytes += n_compared;
+        read[..n_compared] != expected[..n_compared] || self.n_bytes == HTTP2_PREFACE.len()
+    }
 }
 
 impl Connected for Connection {
@@ -105,7 +156,25 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let n_before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Some(greeting) = &mut self.greeting else {
+            return read;
+        };
+        match &read {
+            Poll::Ready(Ok(())) => {
+                if greeting.ends_with(&buf.filled()[n_before..]) {
+                    self.greeting = None;
+                }
+                read
+            }
+            Poll::Ready(Err(_)) => read,
+            Poll::Pending => greeting
+                .deadline
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(std::io::ErrorKind::TimedOut.into())),
+        }
     }
 }
 
@@ -132,5 +201,26 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_greeting_is_over_when_the_protocol_is_known() {
+        for (reads, is_over) in [
+            (&["GET /"][..], true),
+            (&["P", "OST"], true),
+            (&["PRI * HTTP/2.0\r\n"], false),
+            (&["PRI * HTTP/2.0\r\n", "\r\nSM\r\n\r\n and more"], true),
+            (&["", "P"], false),
+        ] {
+            let mut greeting = Greeting::new();
+            let over = reads.iter().any(|read| greeting.ends_with(read.as_bytes()));
+            assert_eq!(over, is_over, "{reads:?}");
+        }
     }
 }

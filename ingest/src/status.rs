@@ -6,6 +6,7 @@
 //! | TooLarge | RESOURCE_EXHAUSTED without RetryInfo | 413 | drops it |
 //! | Unauthenticated, Forbidden | UNAUTHENTICATED, PERMISSION_DENIED | 401, 403 | drops it |
 //! | Busy | UNAVAILABLE + RetryInfo | 503 + Retry-After | sends it again |
+//! | RateLimited | RESOURCE_EXHAUSTED + RetryInfo | 429 + Retry-After | sends it again |
 //! | Corrupt, Internal | INTERNAL | 500 | drops it |
 //!
 //! An error over HTTP is a `google.rpc.Status` in the request's encoding. Causes stay in the log: a fault of
@@ -46,6 +47,7 @@ impl Refusal {
             ErrorKind::Unauthenticated => (StatusCode::UNAUTHORIZED, Code::Unauthenticated),
             ErrorKind::Forbidden => (StatusCode::FORBIDDEN, Code::PermissionDenied),
             ErrorKind::Busy => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+            ErrorKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
             ErrorKind::Corrupt | ErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
         };
         let message = match error.kind() {
@@ -57,7 +59,11 @@ impl Refusal {
             code,
             message: bounded(&message, limits),
             field: (error.kind() == ErrorKind::Invalid).then(|| error.field()),
-            retry_after: (error.kind() == ErrorKind::Busy).then(|| Duration::from_millis(limits.retry_after_ms)),
+            retry_after: matches!(error.kind(), ErrorKind::Busy | ErrorKind::RateLimited).then(|| {
+                error
+                    .retry_after()
+                    .unwrap_or(Duration::from_millis(limits.retry_after_ms))
+            }),
         }
     }
 
@@ -197,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_busy_server_asks_for_a_retry() {
+    fn only_a_busy_server_and_a_rate_ask_for_a_retry() {
         let limits = Limits::default();
         for (kind, http, code) in [
             (ErrorKind::Invalid, 400, Code::InvalidArgument),
@@ -205,16 +211,15 @@ mod tests {
             (ErrorKind::Unauthenticated, 401, Code::Unauthenticated),
             (ErrorKind::Forbidden, 403, Code::PermissionDenied),
             (ErrorKind::Busy, 503, Code::Unavailable),
+            (ErrorKind::RateLimited, 429, Code::ResourceExhausted),
             (ErrorKind::Corrupt, 500, Code::Internal),
             (ErrorKind::Internal, 500, Code::Internal),
         ] {
             let refusal = Refusal::of(&Error::new(kind, "why"), &limits);
             assert_eq!((refusal.http.as_u16(), refusal.code), (http, code));
-            assert_eq!(refusal.retry_after_s().is_some(), kind == ErrorKind::Busy);
-            assert_eq!(
-                refusal.to_grpc().get_details_retry_info().is_some(),
-                kind == ErrorKind::Busy
-            );
+            let is_retried = matches!(kind, ErrorKind::Busy | ErrorKind::RateLimited);
+            assert_eq!(refusal.retry_after_s().is_some(), is_retried);
+            assert_eq!(refusal.to_grpc().get_details_retry_info().is_some(), is_retried);
             assert_eq!(
                 refusal.to_grpc().get_details_bad_request().is_some(),
                 kind == ErrorKind::Invalid

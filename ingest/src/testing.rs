@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::accept::{Accept, Accepted, Encoding, Request, Signal};
 use crate::admission::Admission;
+use crate::door::Door;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 
@@ -27,7 +28,7 @@ type Answer = Box<dyn Fn(&Request) -> Result<Accepted> + Send + Sync>;
 pub(crate) struct Fake {
     limits: Limits,
     admission: Admission,
-    authenticator: SharedAuthenticator,
+    door: Door,
     answer: Answer,
     /// Requests wait here until it is given permits.
     pub(crate) gate: Option<Semaphore>,
@@ -42,7 +43,7 @@ impl Fake {
         Self {
             admission: Admission::new(&limits),
             limits,
-            authenticator: Arc::new(LocalOnly),
+            door: Door::from(Arc::new(LocalOnly) as SharedAuthenticator),
             answer: Box::new(|request| {
                 Ok(Accepted {
                     n_accepted: request.n_records(),
@@ -73,7 +74,7 @@ impl Fake {
 
     pub(crate) fn with_keys() -> Self {
         Self {
-            authenticator: Arc::new(Keys),
+            door: Door::from(Arc::new(Keys) as SharedAuthenticator),
             ..Self::new(Limits::default())
         }
     }
@@ -113,8 +114,8 @@ impl Accept for Fake {
         &self.limits
     }
 
-    fn authenticator(&self) -> &SharedAuthenticator {
-        &self.authenticator
+    fn door(&self) -> &Door {
+        &self.door
     }
 
     fn admission(&self) -> &Admission {

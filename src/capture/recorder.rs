@@ -23,7 +23,7 @@ use spanledger_ingest::capture::Reading;
 use spanledger_ingest::dialects::Registry;
 use spanledger_ingest::scrub::Scrubber;
 use spanledger_ingest::{
-    Accept, Accepted, Admission, Encoding, Error, ErrorKind, Limits, Request, Result, Signal, http_router,
+    Accept, Accepted, Admission, Door, Encoding, Error, ErrorKind, Limits, Request, Result, Signal, http_router,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use tower::ServiceExt as _;
@@ -40,7 +40,7 @@ pub struct Recorder {
     registry: Arc<Registry>,
     limits: Limits,
     admission: Admission,
-    authenticator: SharedAuthenticator,
+    door: Door,
     state: Mutex<Recorded>,
 }
 
@@ -109,7 +109,7 @@ impl Recorder {
             registry,
             admission: Admission::new(&limits),
             limits,
-            authenticator: Arc::new(LocalOnly),
+            door: Door::from(Arc::new(LocalOnly) as SharedAuthenticator),
             state: Mutex::new(Recorded {
                 index,
                 n_files: 0,
@@ -191,8 +191,8 @@ impl Accept for Recorder {
         &self.limits
     }
 
-    fn authenticator(&self) -> &SharedAuthenticator {
-        &self.authenticator
+    fn door(&self) -> &Door {
+        &self.door
     }
 
     fn admission(&self) -> &Admission {
@@ -231,8 +231,8 @@ impl Accept for OfRequest {
         self.recorder.limits()
     }
 
-    fn authenticator(&self) -> &SharedAuthenticator {
-        self.recorder.authenticator()
+    fn door(&self) -> &Door {
+        self.recorder.door()
     }
 
     fn admission(&self) -> &Admission {

@@ -6,11 +6,14 @@ use async_trait::async_trait;
 use axum::Router;
 use spanledger_lake::Positions;
 use spanledger_ledger::settle::{SettleReport, Settler};
+use spanledger_mcp_server::Shared as McpShared;
 use spanledger_query::http::Endpoints;
 use spanledger_query::{Control, Engine, Error, ErrorKind, Result, ServerFacts};
 use tracing::Instrument as _;
 
 use super::Addresses;
+use super::credentials::Credentials;
+use crate::config::Config;
 
 /// What the REST interface needs of the server around it.
 pub struct ServerControl {
@@ -64,10 +67,28 @@ impl Control for ServerControl {
     }
 }
 
-/// All faces.
-pub fn router(engine: &Engine, control: Arc<dyn Control>) -> Router {
+/// What the MCP server works with.
+pub fn mcp(engine: &Engine, credentials: &Credentials, config: &Config) -> McpShared {
+    let origin = credentials.names.origin().map(str::to_owned);
+    let host = origin
+        .as_deref()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, host)| host.to_owned());
+    McpShared::new(engine.clone())
+        .with_state(credentials.state.clone())
+        .with_data(config.data())
+        .with_public_url(&credentials.public_url)
+        .with_audit(credentials.audit.clone())
+        .with_challenges(credentials.challenges.clone())
+        .with_names(host, origin)
+        .with_task_settings(config.mcp.tasks())
+        .with_conformance_fixtures(config.mcp.conformance_fixtures)
+        .started()
+}
+
+/// All faces. They trust the principal in a request's extensions: put the layer of access around them.
+pub fn router(engine: &Engine, control: Arc<dyn Control>, mcp: McpShared) -> Router {
     spanledger_query::router(engine.clone(), control)
-        .merge(spanledger_mcp_server::router(engine.clone()))
+        .merge(spanledger_mcp_server::router(mcp))
         .merge(spanledger_dashboards::router())
-        .layer(axum::Extension(spanledger_access::Principal::local()))
 }

@@ -4,11 +4,15 @@
 //! receivers, faces, screen. Order of stop: not ready, no new requests, open ones drained, flush, settle,
 //! release the lock. A second signal ends the process at once; what was acknowledged is in the log.
 
+mod access;
+mod admin;
+mod credentials;
 mod faces;
 mod ports;
 mod prices;
 mod routes;
 mod screen;
+mod session;
 mod signals;
 
 use std::future::Future;
@@ -16,9 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use spanledger_access::{LocalOnly, SharedAuthenticator};
 use spanledger_ingest::Accept as _;
-use spanledger_ingest::{OtlpReplay, Pipeline};
+use spanledger_ingest::{Limits, OtlpReplay, Pipeline};
 use spanledger_lake::files::Files;
 use spanledger_lake::{Lake, LakeOptions};
 use spanledger_ledger::settle::{SettleOptions, Settler};
@@ -38,6 +41,7 @@ use crate::dialects::Known;
 use crate::exit::Outcome;
 use crate::output;
 use crate::telemetry::{self, MeteredFiles, MeteredPipeline, Telemetry};
+use credentials::Credentials;
 use ports::Ports;
 
 /// Time that open requests of the HTTP port get at shutdown. An event stream of an MCP client stays open
@@ -78,6 +82,8 @@ pub struct Server {
     pub engine: Engine,
     /// Its receivers' pipeline.
     pub pipeline: Arc<Pipeline>,
+    credentials: Credentials,
+    mcp: spanledger_mcp_server::Shared,
     data: std::path::PathBuf,
     telemetry: Telemetry,
     stop: watch::Sender<bool>,
@@ -114,11 +120,11 @@ impl Server {
             Arc::clone(&clock),
             SettleOptions::default(),
         ));
-        let authenticator: SharedAuthenticator = Arc::new(LocalOnly);
+        let credentials = Credentials::open(&config, &addresses, &clock).await?;
         let limits = config.ingest_limits()?;
         let pipeline = Pipeline::new(
             lake.clone(),
-            authenticator,
+            credentials.door(),
             limits,
             Arc::clone(&clock),
             Arc::clone(&dialects),
@@ -127,7 +133,8 @@ impl Server {
         let engine = Engine::with_dialects(lake.clone(), terms.book, clock, Arc::new(Known(dialects)))?
             .with_rules(terms.rules)
             .with_policy(terms.policy);
-        let faces = faces::router(&engine, Arc::new(control));
+        let mcp = faces::mcp(&engine, &credentials, &config);
+        let faces = faces::router(&engine, Arc::new(control), mcp.clone());
         let instruments = telemetry::observe(telemetry.meter_provider(), &lake, &pipeline);
         let (stop, stopped) = watch::channel(false);
         let (ready, readiness) = watch::channel(true);
@@ -136,7 +143,10 @@ impl Server {
             instruments,
             readiness,
         };
+        let routes = routes::router(faces, shared, credentials.clone());
         let mut server = Self {
+            credentials,
+            mcp,
             addresses,
             lake,
             settler,
@@ -148,7 +158,7 @@ impl Server {
             ready,
             tasks: Vec::new(),
         };
-        server.listen(ports, routes::router(faces, shared), &stopped);
+        server.listen(ports, routes, &stopped);
         let (settler, engine) = (Arc::clone(&server.settler), server.engine.clone());
         server.spawn("price book", DRAIN, prices::follow(config, settler, engine, stopped));
         Ok(server)
@@ -161,10 +171,10 @@ impl Server {
         self.spawn("OTLP gRPC", drain + DRAIN, async { Ok(grpc.await?) });
         let otlp_http = spanledger_ingest::serve_http(metered, ports.otlp_http, on(stopped));
         self.spawn("OTLP HTTP", drain + DRAIN, async { Ok(otlp_http.await?) });
-        let http = axum::serve(ports.http, faces)
-            .with_graceful_shutdown(on(stopped))
-            .into_future();
-        self.spawn("HTTP", DRAIN, async { Ok(http.await?) });
+        let (limits, stopped) = (http_limits(), on(stopped));
+        self.spawn("HTTP", DRAIN, async move {
+            Ok(spanledger_ingest::serve_router(faces, ports.http, &limits, stopped).await?)
+        });
     }
 
     fn spawn(
@@ -231,6 +241,8 @@ impl Server {
                 }
             }
         }
+        self.mcp.stop().await;
+        self.credentials.audit.flush().await;
         self.settler
             .settle_now()
             .await
@@ -239,6 +251,14 @@ impl Server {
         self.lake.shutdown().await?;
         self.telemetry.stop();
         Ok(())
+    }
+}
+
+/// The bounds on connections of the HTTP port: those of the receivers.
+fn http_limits() -> Limits {
+    Limits {
+        drain_ms: u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX),
+        ..Limits::default()
     }
 }
 

@@ -31,15 +31,15 @@ pub struct Addresses {
 }
 
 impl Ports {
-    /// Opens all three.
+    /// Opens all three. Whether others may reach them, the settings have decided ([`Config::usable`]).
     ///
     /// # Errors
-    /// Kind denied for an address that other machines can reach, busy for a port in use.
+    /// Kind busy for a port in use.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            http: listen("--http", config.http.address.value).await?,
-            otlp_grpc: listen("--otlp-grpc", config.otlp.grpc.value).await?,
-            otlp_http: listen("--otlp-http", config.otlp.http.value).await?,
+            http: bind("--http", config.http.address.value).await?,
+            otlp_grpc: bind("--otlp-grpc", config.otlp.grpc.value).await?,
+            otlp_http: bind("--otlp-http", config.otlp.http.value).await?,
         })
     }
 
@@ -56,12 +56,16 @@ impl Ports {
     }
 }
 
-/// Opens one socket.
+/// Opens the socket of something that has no login.
 ///
 /// # Errors
-/// As [`Ports::open`].
+/// Kind denied for an address that other machines can reach, busy for a port in use.
 pub async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     require_loopback(flag, address)?;
+    bind(flag, address).await
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .map_err(|error| refused(flag, address, &error))

@@ -1,16 +1,24 @@
-//! The routes of the HTTP port: REST, MCP, dashboard, health and metrics, behind one Host and Origin check.
+//! The routes of the HTTP port: REST, MCP, dashboard, health and metrics, behind one Host and Origin check and one
+//! layer that demands what each route's rule says ([`super::access`]).
 //!
-//! The check is one layer over everything, so a route added later is behind it as well.
+//! Both are layers over everything, so a route added later is behind them as well.
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use spanledger_access::origin::request_is_local;
+use spanledger_access::challenge::{self, Challenges};
+use spanledger_access::origin::Names;
+use spanledger_access::routes::{Need, RouteRule};
+use spanledger_access::{Scope, routes};
 use tracing::Instrument as _;
 
+use super::access::{self, Access, host_of};
+use super::admin::{self, Admin};
+use super::credentials::Credentials;
+use super::session;
 use crate::telemetry::{Instruments, Telemetry};
 
 /// Whether the server takes requests.
@@ -27,16 +35,63 @@ pub struct Shared {
     pub readiness: Readiness,
 }
 
+routes! {
+    /// What a machine asks. Figures of the whole server are no tenant's, so that they need its administrator.
+    pub ROUTES, table: Shared;
+    GET "/healthz", Need::Public => healthy;
+    GET "/readyz", Need::Public => ready;
+    GET "/metrics", Need::Scope(Scope::Admin) => metrics;
+}
+
+/// The rules of the whole port.
+pub fn rules() -> Vec<RouteRule> {
+    [
+        ROUTES,
+        session::ROUTES,
+        admin::ROUTES,
+        challenge::ROUTES,
+        spanledger_query::http::ROUTES,
+        spanledger_mcp_server::ROUTES,
+        spanledger_dashboards::ROUTES,
+    ]
+    .concat()
+}
+
 /// The whole HTTP port. `faces` are REST, MCP and dashboard.
-pub fn router(faces: Router, shared: Shared) -> Router {
-    let own = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(shared.clone());
-    own.merge(faces)
+pub fn router(faces: Router, shared: Shared, credentials: Credentials) -> Router {
+    let access = Access::new(credentials.clone(), rules());
+    let names = credentials.names.clone();
+    let admin = Admin {
+        credentials: credentials.clone(),
+        rules: access.rules().into(),
+    };
+    table()
+        .with_state(shared.clone())
+        .merge(metadata(&credentials.challenges))
+        .merge(session::router(credentials))
+        .merge(admin::router(admin))
+        .merge(faces)
+        .layer(middleware::from_fn_with_state(access, access::enforce))
         .layer(middleware::from_fn_with_state(shared, observe))
-        .layer(middleware::from_fn(only_local))
+        .layer(middleware::from_fn_with_state(names, only_known_names))
+}
+
+/// Where OAuth clients read who gives tokens for this server (RFC 9728).
+fn metadata(challenges: &Challenges) -> Router {
+    challenge::ROUTES.iter().fold(Router::new(), |router, rule| {
+        let document = challenges.metadata(rule.path);
+        router.route(
+            rule.path,
+            get(async move || match document {
+                Some(document) => session::answer(StatusCode::OK, &document),
+                None => StatusCode::NOT_FOUND.into_response(),
+            }),
+        )
+    })
+}
+
+async fn healthy() -> &'static str {
+    "ok\n"
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
@@ -66,27 +121,25 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 }
 
 /// Refuses what another site's page could have sent (DNS rebinding).
-async fn only_local(request: Request, next: Next) -> Response {
-    // HTTP/2 has no Host header: its authority stands in the address.
-    let host = text(request.headers(), header::HOST).or_else(|| request.uri().authority().map(|name| name.as_str()));
-    if request_is_local(host, text(request.headers(), header::ORIGIN)) {
+async fn only_known_names(State(names): State<Names>, request: Request, next: Next) -> Response {
+    // A header that is not text counts as foreign.
+    let origin = request.headers().get(header::ORIGIN);
+    let origin = origin.map(|origin| origin.to_str().unwrap_or("?"));
+    if names.allow(host_of(request.headers(), request.uri()), origin) {
         return next.run(request).await;
     }
-    let body = serde_json::json!({ "error": {
-        "kind": "forbidden",
-        "message": "this server answers pages and hosts of this machine only; use http://127.0.0.1 or http://localhost",
-    }});
+    let message = if names == Names::local() {
+        "this server answers pages and hosts of this machine only; use http://127.0.0.1 or http://localhost"
+    } else {
+        "this server does not answer to this host or to pages of this origin; use the address in http.public_url"
+    };
+    let body = serde_json::json!({ "error": { "kind": "forbidden", "message": message } });
     (
         StatusCode::FORBIDDEN,
         [(header::CONTENT_TYPE, "application/json")],
         body.to_string(),
     )
         .into_response()
-}
-
-/// A header as text; one that is not text counts as foreign.
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
 async fn observe(State(shared): State<Shared>, request: Request, next: Next) -> Response {
@@ -133,6 +186,21 @@ mod tests {
     use tower::ServiceExt as _;
 
     async fn status(host: &str, origin: Option<&str>, path: &str) -> StatusCode {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = crate::config::Flags {
+            data: Some(folder.path().to_owned()),
+            ..crate::config::Flags::default()
+        };
+        let config = crate::config::Config::load(flags).unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8080));
+        let addresses = crate::serve::Addresses {
+            http: address,
+            otlp_grpc: address,
+            otlp_http: address,
+        };
+        let clock: std::sync::Arc<dyn spanledger_model::Clock> =
+            std::sync::Arc::new(spanledger_model::clock::SystemClock);
+        let credentials = Credentials::open(&config, &addresses, &clock).await.unwrap();
         let (_sender, readiness) = tokio::sync::watch::channel(true);
         let provider = opentelemetry_sdk::metrics::SdkMeterProvider::builder().build();
         let shared = Shared {
@@ -145,11 +213,20 @@ mod tests {
             request = request.header(header::ORIGIN, origin);
         }
         let request = request.body(Body::empty()).unwrap();
-        router(Router::new().route("/api/v1/status", get(async || "{}")), shared)
+        let faces = Router::new()
+            .route("/api/v1/status", get(async || "{}"))
+            .route("/api/v2/new", get(async || "{}"));
+        router(faces, shared, credentials)
             .oneshot(request)
             .await
             .unwrap()
             .status()
+    }
+
+    #[tokio::test]
+    async fn a_route_that_has_no_rule_is_refused_even_where_there_is_no_login() {
+        assert_eq!(status("localhost", None, "/api/v2/new").await, StatusCode::FORBIDDEN);
+        assert_eq!(status("localhost", None, "/nothing").await, StatusCode::NOT_FOUND);
     }
 
     #[tokio::test]

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, MeterProvider as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use spanledger_access::{Principal, SharedAuthenticator};
-use spanledger_ingest::{Accept, Accepted, Admission, Encoding, ErrorKind, Limits, Pipeline, Request, Result, Signal};
+use spanledger_access::Principal;
+use spanledger_ingest::{
+    Accept, Accepted, Admission, Door, Encoding, ErrorKind, Limits, Pipeline, Request, Result, Signal,
+};
 use tracing::Instrument as _;
 
 /// Upper bounds of acknowledgement times, in seconds: a group commit takes milliseconds, a busy disk more.
@@ -66,8 +68,8 @@ impl Accept for MeteredPipeline {
         self.pipeline.limits()
     }
 
-    fn authenticator(&self) -> &SharedAuthenticator {
-        self.pipeline.authenticator()
+    fn door(&self) -> &Door {
+        self.pipeline.door()
     }
 
     fn admission(&self) -> &Admission {

@@ -182,6 +182,15 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The keys fetched again, for a token that names no key and fits none; `None` if that was often of late.
+    pub(super) async fn get_again(&self) -> Result<Option<Arc<KeySet>>, AccessError> {
+        let seen = self.known.lock().n_fetches;
+        if !self.may_fetch() {
+            return Ok(None);
+        }
+        self.fetch(seen).await.map(Some)
+    }
+
     fn fresh(&self, known: &Known) -> Option<(Arc<KeySet>, Duration)> {
         let age = self.since(known.fetched_ns);
         let keys = known.keys.as_ref().filter(|_| age < FRESH)?;

@@ -253,6 +253,30 @@ async fn a_rotated_key_is_known_with_its_first_token_and_the_old_one_is_gone() {
 }
 
 #[tokio::test]
+async fn a_rotation_is_seen_where_tokens_name_no_key() {
+    let issuer = Issuer::start().await;
+    let server = issuer.server();
+    let token = |seed: u8| {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some("at+jwt".to_owned());
+        jsonwebtoken::encode(&header, &issuer.claims(), &key(seed)).unwrap()
+    };
+    server.verify(&token(1)).await.unwrap();
+    said(server.verify(&token(2)).await);
+    *issuer.published.keys.lock() = vec![public(2, "two")];
+    server.verify(&token(2)).await.unwrap();
+    said(server.verify(&token(1)).await);
+    for _ in 0..20 {
+        said(server.verify(&token(3)).await);
+    }
+    assert!(
+        issuer.n_keys_asked() <= 1 + jwks::ALLOWANCE,
+        "{}",
+        issuer.n_keys_asked()
+    );
+}
+
+#[tokio::test]
 async fn unknown_keys_make_few_fetches() {
     let issuer = Issuer::start().await;
     let server = issuer.server();

@@ -80,6 +80,21 @@ export interface Status {
   endpoints: { otlp_grpc?: string | null; otlp_http?: string | null; http?: string | null };
 }
 
+/** Who asks, by whatever credential. */
+export interface Session {
+  /** False where the server has no login. */
+  login: boolean;
+  /** True where a session of this browser is the credential, which can be ended. */
+  session: boolean;
+  tenant: string;
+  subject: string;
+  name: string | null;
+  role: string | null;
+  scopes: string[];
+  /** Column to the only values that are seen; empty where all of the tenant is. */
+  rows: Record<string, string[]>;
+}
+
 /** An answer that is not what was asked for, in words a reader can act on. */
 export class ApiError extends Error {
   constructor(
@@ -91,19 +106,25 @@ export class ApiError extends Error {
   }
 }
 
-async function get<T>(path: string, signal: AbortSignal): Promise<T> {
+async function ask(path: string, request: RequestInit): Promise<unknown> {
   let response: Response;
   try {
-    response = await fetch(`api/v1/${path}`, { signal, headers: { accept: 'application/json' }, cache: 'no-store' });
+    response = await fetch(`api/v1/${path}`, { ...request, cache: 'no-store', credentials: 'same-origin' });
   } catch (error) {
-    if (signal.aborted) throw error;
+    if (request.signal?.aborted) throw error;
     throw new ApiError('the server does not answer', 'unreachable', null);
   }
+  if (response.status === 204) return null;
   const body: unknown = await response.json().catch(() => null);
   if (!response.ok) {
     const error = (body as { error?: { kind?: string; message?: string; id?: string } } | null)?.error;
     throw new ApiError(error?.message ?? `HTTP ${response.status}`, error?.kind ?? 'internal', error?.id ?? null);
   }
+  return body;
+}
+
+async function get<T>(path: string, signal: AbortSignal): Promise<T> {
+  const body = await ask(path, { signal, headers: { accept: 'application/json' } });
   if (body === null || typeof body !== 'object') {
     throw new ApiError(`the answer of ${path.split('?')[0]} is not JSON`, 'internal', null);
   }
@@ -119,6 +140,18 @@ function rowsOf<T>(answer: T[] | { rows?: T[] }): T[] {
 function query(range: Range, parameters: Record<string, string>): string {
   const start = rangeStart(range, new Date());
   return new URLSearchParams(start ? { ...parameters, since: start.toISOString() } : parameters).toString();
+}
+
+export const getSession = (signal: AbortSignal): Promise<Session> => get('session', signal);
+
+/** Exchanges an API key for a cookie that no script can read. */
+export async function startSession(key: string): Promise<Session> {
+  const headers = { 'content-type': 'application/json' };
+  return (await ask('session', { method: 'POST', headers, body: JSON.stringify({ key }) })) as Session;
+}
+
+export async function endSession(): Promise<void> {
+  await ask('session', { method: 'DELETE' });
 }
 
 export const getStatus = (signal: AbortSignal): Promise<Status> => get('status', signal);

@@ -5,8 +5,8 @@
  */
 
 import { effect, signal, type Signal } from '@preact/signals';
-import { ApiError, getCalls, getCosts, getSpend, getStatus } from './api';
-import type { Call, CostReport, SpendPoint, Status } from './api';
+import { ApiError, endSession, getCalls, getCosts, getSession, getSpend, getStatus, startSession } from './api';
+import type { Call, CostReport, Session, SpendPoint, Status } from './api';
 import { route, type Range, type Split } from './route';
 
 const STATUS_INTERVAL_MS = 3000;
@@ -28,6 +28,10 @@ function resource<T>(): Signal<Resource<T>> {
   return signal({ value: undefined, range: '7d', split: 'team', loading: true, error: undefined } as Resource<T>);
 }
 
+/** Who asks; undefined until the server says it, and while nobody is signed in. */
+export const session = signal<Session | undefined>(undefined);
+/** Set while the server demands a credential: the page shows the sign-in form and nothing else. */
+export const signedOut = signal(false);
 export const status = signal<Status | undefined>(undefined);
 /** Set while the server does not answer; the figures on screen are those of `loadedAt`. */
 export const connectionError = signal<ApiError | undefined>(undefined);
@@ -84,6 +88,7 @@ async function poll(): Promise<void> {
   let next = STATUS_INTERVAL_MS;
   try {
     const answer = await getStatus(AbortSignal.timeout(15_000));
+    if (!session.peek()) session.value = await getSession(AbortSignal.timeout(15_000));
     status.value = answer;
     connectionError.value = undefined;
     if (answer.waiting_for_first_span) {
@@ -97,6 +102,10 @@ async function poll(): Promise<void> {
       }
     }
   } catch (error) {
+    if (error instanceof ApiError && error.kind === 'unauthenticated') {
+      forget();
+      return;
+    }
     connectionError.value = error instanceof ApiError ? error : new ApiError('the server does not answer', 'unreachable', null);
     seen = '';
   }
@@ -106,7 +115,36 @@ async function poll(): Promise<void> {
 
 function schedule(delayMs: number): void {
   clearTimeout(timer);
-  if (!document.hidden) timer = setTimeout(() => void poll(), delayMs);
+  if (!document.hidden && !signedOut.peek()) timer = setTimeout(() => void poll(), delayMs);
+}
+
+/** Takes every figure off the page: whoever looks next may not see them. */
+function forget(): void {
+  clearTimeout(timer);
+  figures?.abort();
+  for (const held of [costs, modelCosts, spend, calls]) held.value = { ...held.peek(), value: undefined, loading: true, error: undefined } as never;
+  session.value = undefined;
+  status.value = undefined;
+  connectionError.value = undefined;
+  loadedAt.value = undefined;
+  seen = '';
+  signedOut.value = true;
+}
+
+/** Signs in with an API key; rejects with the server's reason. */
+export async function enter(key: string): Promise<void> {
+  session.value = await startSession(key);
+  signedOut.value = false;
+  retry();
+}
+
+/** Signs out, and takes every figure off the page even where the server does not answer. */
+export async function leave(): Promise<void> {
+  try {
+    await endSession();
+  } finally {
+    forget();
+  }
 }
 
 /** Asks again at once: for the "try again" buttons. */

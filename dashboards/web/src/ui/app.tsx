@@ -3,11 +3,12 @@
 import type { JSX } from 'preact';
 import { formatClock, safeText } from '../format';
 import { RANGES, route } from '../route';
-import { connectionError, loadedAt, retry, status } from '../store';
+import { connectionError, loadedAt, retry, signedOut, status } from '../store';
 import { Notice, StateLink } from './bits';
 import { BreakdownPanel } from './breakdown';
 import { CallsPanel } from './calls';
 import { FirstRun } from './first-run';
+import { SignIn, Who } from './sign-in';
 import { RANGE_WORDS, SpendPanel } from './spend';
 import { ThemePicker } from './theme';
 import { Totals } from './totals';
@@ -30,11 +31,13 @@ export function App(): JSX.Element {
           </nav>
         ) : null}
         <span class="zone" title="The ledger's days are UTC days">UTC</span>
+        <Who />
         <ThemePicker />
       </header>
       <main id="main">
         <Connection />
-        {!known && !connectionError.value ? <Notice kind="loading" title="Connecting…" /> : null}
+        {signedOut.value ? <SignIn /> : null}
+        {!known && !connectionError.value && !signedOut.value ? <Notice kind="loading" title="Connecting…" /> : null}
         {known && waiting ? <FirstRun status={known} /> : null}
         {known && !waiting ? (
           <>

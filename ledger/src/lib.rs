@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`allocation`] | rules that say whose a call is, and the split of shared costs |
+//! | [`budget`], [`forecast`] | what may be spent, and what will be |
 //! | [`charge`] | from a call and the price book to ledger lines |
 //! | [`fold`] | from observations to calls: every rule against double counting |
 //! | [`prices`] | the price book: dated, conditional rates by provider and model |
@@ -14,9 +15,11 @@
 
 pub mod allocation;
 pub mod attribution;
+pub mod budget;
 pub mod charge;
 pub mod error;
 pub mod fold;
+pub mod forecast;
 pub mod prices;
 pub mod rating;
 pub mod settle;

@@ -19,9 +19,12 @@
 //! | [`file`] | reading TOML |
 //! | [`shared`], [`split`] | shared costs of a period, and their exact split |
 //! | [`store`], [`diff`] | versions and what differs between them |
+//! | [`moves`], [`edit`] | what a rule set would move; one rule set from outside a file |
 
 pub mod diff;
+pub mod edit;
 pub mod file;
+pub mod moves;
 pub mod rules;
 pub mod shared;
 pub mod split;

@@ -38,7 +38,7 @@ macro_rules! field {
 }
 
 /// Every field, by name. `user` and `session` stand for their columns.
-const FIELDS: [Field; 31] = [
+const FIELDS: [Field; 32] = [
     field!("service", dimensions.service),
     field!("environment", dimensions.environment),
     field!("team", dimensions.team),
@@ -71,6 +71,10 @@ const FIELDS: [Field; 31] = [
     field!("processing", model.processing),
     field!("operation", operation),
     field!("error_type", error_type),
+    Field {
+        name: "tenant",
+        read: |call| Some(Cow::Borrowed(call.tenant.as_str())),
+    },
     Field {
         name: "kind",
         read: |call| Some(Cow::Borrowed(call.kind.as_str())),

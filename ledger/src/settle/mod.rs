@@ -42,6 +42,7 @@ use spanledger_lake::{DataFile, Lake, Positions};
 use spanledger_model::{Clock, LineKind, ObservationId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::allocation::RuleSet;
 use crate::error::{Error, Result};
 use crate::prices::PriceBook;
 use components::{Arrival, Ask, ComponentId, Components, Dirty, Position};
@@ -118,6 +119,7 @@ enum Order {
     SettleNow(oneshot::Sender<Result<SettleReport>>),
     Rebuild(oneshot::Sender<Result<SettleReport>>),
     ChargeBy(Arc<PriceBook>),
+    AllocateBy(Arc<RuleSet>),
 }
 
 /// A handle to the settlement task. The task ends when the last handle is dropped.
@@ -168,6 +170,14 @@ impl Settler {
         self.orders.send(Order::ChargeBy(book)).await.map_err(|_| stopped())
     }
 
+    /// Allocates by other rules from the next pass on, likewise.
+    ///
+    /// # Errors
+    /// Busy where settlement has stopped.
+    pub async fn allocate_by(&self, rules: Arc<RuleSet>) -> Result<()> {
+        self.orders.send(Order::AllocateBy(rules)).await.map_err(|_| stopped())
+    }
+
     /// Tells how far a start or a rebuild has come.
     #[must_use]
     pub fn watch_progress(&self) -> watch::Receiver<Progress> {
@@ -199,6 +209,7 @@ async fn run(mut worker: Worker, mut inbox: mpsc::Receiver<Order>) {
                 Some(Order::Rebuild(reply)) => drop(reply.send(worker.rebuild().await)),
                 // Between passes: one pass charges by one book.
                 Some(Order::ChargeBy(book)) => worker.terms.book = book,
+                Some(Order::AllocateBy(rules)) => worker.terms.rules = rules,
                 None => return,
             },
             changed = positions.changed() => {

@@ -19,6 +19,7 @@
 //! | [`lake`] | the Python `deltalake` package reads the same rows and sums |
 //! | [`emitters`] | coverage names what nobody reads, a mapping reads it; explain and capture |
 //! | [`evaluations`] | fifty questions of an analyst have their exact answers, by the tools of the MCP server |
+//! | [`keys`] | keys are made and revoked beside a server and found nowhere else; two tenants are two ledgers |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
 //! | [`tasks`] | MCP tasks by the clients that people have, over restarts, to their expiry |
 //! | [`cli`] | exit codes, help, formats, import, doctor |
@@ -38,6 +39,7 @@ mod crash;
 mod emitters;
 mod evaluations;
 mod faces;
+mod keys;
 mod lake;
 mod oauth;
 mod otlp;

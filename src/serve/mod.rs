@@ -55,6 +55,7 @@ pub async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<Outcome> {
     let mut signals = Signals::install()?;
     let server = Server::start(&config).await?;
     server.announce(args)?;
+    server.advise(&config).await?;
     let first_span = tokio::spawn(first_span(Arc::clone(&server.pipeline), args.print_ports.is_none()));
     signals.wait().await;
     first_span.abort();
@@ -200,6 +201,16 @@ impl Server {
             output::print(&screen::render(&self.addresses, &self.data, is_waiting))?;
         }
         self.announce_to_programs(args)
+    }
+
+    /// Says what to do first where credentials are required and nobody has one that makes others.
+    async fn advise(&self, config: &Config) -> anyhow::Result<()> {
+        let is_open = !self.credentials.is_required || !config.access.oauth.value.is_empty();
+        if is_open || self.credentials.keys.has_admin().await? {
+            return Ok(());
+        }
+        output::note(&screen::first_key(&self.data));
+        Ok(())
     }
 
     /// The machine-readable part of [`Self::announce`].

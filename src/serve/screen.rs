@@ -51,6 +51,16 @@ A test span:
     text
 }
 
+/// What to do on a server that asks for credentials while there is no key that could make others.
+pub fn first_key(data: &Path) -> String {
+    format!(
+        "every request needs an API key, and there is none of an administrator yet; make it while this runs:\n  \
+         spanledger keys create --role admin --data {}\n\
+         then keys for senders (--role ingest) and people (--role viewer, analyst, finops); `spanledger keys create --help`",
+        data.display()
+    )
+}
+
 /// A command that sends one model call, dated now.
 fn test_span(addresses: &Addresses) -> String {
     format!(

@@ -61,6 +61,15 @@ const fn ledger_only(name: &'static str) -> Dimension {
     }
 }
 
+/// The interval that something happened in, as a dimension of its own: its SQL is the same on both tables.
+pub(crate) const fn point(sql: &'static str) -> Dimension {
+    Dimension {
+        name: "point",
+        on_ledger: Some(sql),
+        on_calls: Some(sql),
+    }
+}
+
 /// The one dimension that a line takes from its call.
 const KIND: Dimension = Dimension {
     name: "kind",
@@ -239,7 +248,7 @@ const MEASURES: [&str; 11] = [
 ];
 
 impl CostRow {
-    fn read(row: Row<'_>, by: &[Dimension], counts_calls: bool) -> Self {
+    pub(crate) fn read(row: Row<'_>, by: &[Dimension], counts_calls: bool) -> Self {
         let count = |name| counts_calls.then(|| row.count(name));
         let (unpriced_calls, unpriced_tokens) = (count("unpriced_calls"), row.count("unpriced_tokens"));
         let is_unpriced = unpriced_tokens != 0 || unpriced_calls.unwrap_or(0) != 0;
@@ -277,7 +286,7 @@ impl CostRow {
     }
 
     /// What is left of this row when `rows` are taken out of it.
-    fn without<'r>(&self, rows: impl Iterator<Item = &'r Self>) -> Self {
+    pub(crate) fn without<'r>(&self, rows: impl Iterator<Item = &'r Self>) -> Self {
         let mut rest = self.clone();
         let mut cost = self.cost.unwrap_or_default();
         let less = |total: &mut Option<i64>, part: Option<i64>| {
@@ -323,6 +332,11 @@ impl CostRow {
             unpriced_tokens: self.unpriced_tokens + other.unpriced_tokens,
             measures: self.measures.zip(other.measures).map(|(a, b)| a.and(&b)),
         }
+    }
+
+    /// True where nothing is left of it.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.cost.unwrap_or_default() == FemtoUsd::ZERO && self.counts().iter().all(|count| count.unwrap_or(0) == 0)
     }
 
     fn serialize_measures<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
@@ -545,7 +559,7 @@ fn split_sql(request: &CostRequest, limit: usize) -> String {
 }
 
 /// False where a filter is about something only money lines have: then there are no calls to count.
-fn counts_calls(request: &CostRequest) -> bool {
+pub(crate) fn counts_calls(request: &CostRequest) -> bool {
     request
         .filters
         .iter()
@@ -553,7 +567,7 @@ fn counts_calls(request: &CostRequest) -> bool {
 }
 
 /// False where a split is by something only money lines have: then no call is of one group.
-fn has_calls(by: &[Dimension]) -> bool {
+pub(crate) fn has_calls(by: &[Dimension]) -> bool {
     by.iter().all(|dimension| dimension.on_calls.is_some())
 }
 
@@ -622,6 +636,7 @@ pub(crate) fn needs_kind(request: &CostRequest, by: &[Dimension]) -> bool {
 /// A dimension of the ledger's lines `l`.
 pub(crate) fn on_ledger(dimension: &Dimension) -> String {
     match dimension.on_ledger {
+        Some(expression) if expression.contains('(') => expression.to_owned(),
         Some(column) => format!("l.{column}"),
         // A line that carries the cost of several calls together is one of model calls.
         None => "CASE WHEN l.call_id IS NULL THEN 'llm' ELSE c.kind END".to_owned(),

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `POST /sql` | rows of one read-only statement: `{"query", "format", "limit"}`, or SQL as text with `?format=` |
 //! | `GET /costs` | `?by=team,tool&since=7d&until=&limit=` and any dimension as a filter, `team=a,b` |
+//! | | with `interval=hour`, `day`, `week` or `month` each row over time; with `compare=previous` beside the period before |
+//! | `GET /change` | `?since=&until=&baseline_since=&baseline_until=&by=&limit=` and filters: why cost changed |
 //! | `GET /spend` | `?interval=day&since=&until=` |
 //! | `GET /overview` | `?since=&until=` |
 //! | `GET /calls` | `?limit=50`, the newest first |
@@ -12,12 +14,16 @@
 //! | `GET /coverage` | what was understood of what arrived, what was not, and the mapping that is missing |
 //! | `GET /traces/{id}` | the tree of a trace |
 //! | `GET /prices` | `?model=&provider=&at=` |
+//! | `POST /what-if` | what calls would have cost otherwise: `{"scenarios": [{"models": {"a*": "b"}, …}], "by", "since", "until", "filters", "limit"}` |
 //! | `GET /status` | version, addresses, counts, freshness |
 //! | `POST /settle` | settles everything acknowledged so far (`?rebuild=true`: compares the whole lake with its observations), then answers the positions and what was written |
 //!
 //! Errors are `{"error": {"kind", "message", "id"}}` with the status of the kind. Host, Origin, credentials and
 //! scopes are checked before these routes, by whoever serves them and by the rules in [`ROUTES`]; the
 //! [`Principal`] of a request is in its extensions.
+
+mod change;
+mod what_if;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -116,6 +122,7 @@ routes! {
     pub ROUTES, table: Api;
     POST "/api/v1/sql", Need::Scope(Scope::SqlRead) => sql;
     GET "/api/v1/costs", Need::Scope(Scope::CostsRead) => costs;
+    GET "/api/v1/change", Need::Scope(Scope::CostsRead) => change::change;
     GET "/api/v1/spend", Need::Scope(Scope::CostsRead) => spend;
     GET "/api/v1/overview", Need::Scope(Scope::CostsRead) => overview;
     GET "/api/v1/calls", Need::Scope(Scope::CostsRead) => calls;
@@ -125,6 +132,7 @@ routes! {
     GET "/api/v1/traces/{id}", Need::Scope(Scope::CostsRead) => trace;
     GET "/api/v1/prices", Need::Scope(Scope::CostsRead) => prices;
     GET "/api/v1/status", Need::Scope(Scope::CostsRead) => status;
+    POST "/api/v1/what-if", Need::Scope(Scope::CostsRead) => what_if::what_if;
     POST "/api/v1/settle", Need::Scope(Scope::Admin) => settle;
     ANY "/api/v1/{*rest}", Need::Credential => unknown;
 }
@@ -206,7 +214,19 @@ async fn costs(
     Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response> {
-    let (request, format) = cost_request(parameters, api.engine.now_ns())?;
+    let CostQuestion {
+        request,
+        format,
+        interval,
+        compare,
+    } = cost_request(parameters, api.engine.now_ns())?;
+    if interval.is_some() || compare {
+        if format != Format::Json {
+            return Err(Error::invalid("interval and compare are answered as JSON; leave out format"));
+        }
+        let grown = api.engine.costs_grown(&principal, &request, interval, compare).await?;
+        return Ok(json(&grown.to_json()?));
+    }
     let report = api.engine.costs(&principal, &request).await?;
     match format {
         Format::Json => Ok(json(&report)),
@@ -217,14 +237,22 @@ async fn costs(
     }
 }
 
-/// Reads `by`, `since`, `until`, `limit`, `format`; every other parameter is a dimension's filter.
+struct CostQuestion {
+    request: CostRequest,
+    format: Format,
+    interval: Option<Interval>,
+    compare: bool,
+}
+
+/// Reads `by`, `since`, `until`, `limit`, `format`, `measures`, `interval`, `compare`; every other parameter is a
+/// dimension's filter.
 fn cost_request(
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     now_ns: i64,
-) -> Result<(CostRequest, Format)> {
+) -> Result<CostQuestion> {
     let Query(parameters) = parameters.map_err(unreadable)?;
     let mut request = CostRequest::default();
-    let mut format = Format::Json;
+    let (mut format, mut interval, mut compare) = (Format::Json, None, false);
     for (name, value) in parameters {
         match name.as_str() {
             "by" => request.by = Dimension::parse_list(&value)?,
@@ -233,6 +261,8 @@ fn cost_request(
             "until" => request.until_ns = instant(&value, now_ns)?,
             "limit" => request.limit = number("limit", &value)?,
             "measures" => request.measures = flag("measures", &value)?,
+            "interval" if !value.is_empty() => interval = Some(Interval::parse(&value)?),
+            "compare" if !value.is_empty() => compare = compares(&value)?,
             // A form sends its empty fields too.
             _ if value.is_empty() => {}
             name => {
@@ -241,7 +271,21 @@ fn cost_request(
             }
         }
     }
-    Ok((request, format))
+    Ok(CostQuestion {
+        request,
+        format,
+        interval,
+        compare,
+    })
+}
+
+/// What a report is compared with: only the period before.
+fn compares(value: &str) -> Result<bool> {
+    match value {
+        "previous" => Ok(true),
+        "none" => Ok(false),
+        other => Err(Error::invalid(format!("compare is previous or none, not `{other}`"))),
+    }
 }
 
 async fn spend(
@@ -378,7 +422,7 @@ async fn unknown(Path(rest): Path<String>) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!(
-            "there is no /api/v1/{rest}; routes: sql, costs, spend, overview, calls, calls/{{id}}/explain, calls/{{id}}/pieces, coverage, traces/{{id}}, prices, status, settle"
+            "there is no /api/v1/{rest}; routes: sql, costs, change, spend, overview, calls, calls/{{id}}/explain, calls/{{id}}/pieces, coverage, traces/{{id}}, prices, what-if, status, settle"
         ),
     )
 }

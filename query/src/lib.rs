@@ -16,12 +16,17 @@
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
 //! | [`costs`], [`measures`] | cost by dimension, and what of it tools cost; [`spend`] over time |
+//! | [`cost_series`] | a cost report over time and beside the period before |
+//! | [`change`] | why cost changed between two periods: parts that sum to it |
+//! | [`forecast`] | what a period will cost by its end |
+//! | [`finops`] | budgets and allocation rules, read and changed |
 //! | [`trace`] | the tree of a trace, with own and total cost |
 //! | [`overview`] | the dashboard's first page, latest calls, counts |
 //! | [`coverage`] | what was understood and what was not, with the mapping that is missing |
 //! | [`explain`] | how one call was put together, field by field |
 //! | [`pieces`] | whose each part of a model call's cost was, recomputed |
 //! | [`dialects`] | what is asked about dialects, answered by the binary |
+//! | [`what_if`] | what calls would have cost otherwise |
 //! | [`http`] | the routes under `/api/v1` |
 //! | [`limits`] | every limit, with its reason |
 
@@ -29,6 +34,8 @@
 
 mod allocated;
 pub mod catalog;
+pub mod change;
+pub mod cost_series;
 pub mod costs;
 pub mod coverage;
 pub mod dialects;
@@ -37,6 +44,8 @@ pub mod engine;
 pub mod error;
 mod evidence;
 pub mod explain;
+pub mod finops;
+pub mod forecast;
 pub mod format;
 mod functions;
 pub mod http;
@@ -56,6 +65,8 @@ pub mod time;
 mod tool_catalog;
 pub mod trace;
 pub mod views;
+pub mod what_if;
+mod yielding;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use spanledger_access::Principal;
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{instant_sql, whole_hours};
+use crate::costs::{Dimension, instant_sql, point, whole_hours};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::limits::SPEND_POINTS_MAX;
@@ -29,13 +29,35 @@ pub enum Interval {
 impl Interval {
     const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
 
-    fn name(self) -> &'static str {
+    /// Name in requests and answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Hour => "hour",
             Self::Day => "day",
             Self::Week => "week",
             Self::Month => "month",
         }
+    }
+
+    /// The start of the interval as a dimension.
+    pub(crate) fn dimension(self) -> Dimension {
+        point(match self {
+            Self::Hour => "time_bucket('1 hour', time)",
+            Self::Day => "time_bucket('1 day', time)",
+            Self::Week => "time_bucket('1 week', time)",
+            Self::Month => "time_bucket('1 month', time)",
+        })
+    }
+
+    /// How the start of an interval is written: an hour with its time, else the date.
+    #[must_use]
+    pub fn label(self, time_ns: i64) -> String {
+        let mut time = format_instant(time_ns);
+        if self != Self::Hour {
+            time.truncate(10);
+        }
+        time
     }
 
     /// Reads a name.

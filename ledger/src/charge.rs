@@ -84,12 +84,18 @@ pub fn charge(call: &Call, book: &PriceBook, settled_ns: i64) -> Charge {
 /// What a call of a model costs by each measure; nothing for a call that no price applies to.
 #[must_use]
 pub fn cost_of(call: &Call, book: &PriceBook) -> CallCost {
+    cost_in(call, book, &[])
+}
+
+/// As [`cost_of`], in a context that the call itself does not tell, such as `("region", "eu-west-1")`.
+#[must_use]
+pub fn cost_in(call: &Call, book: &PriceBook, context: &[(&str, &str)]) -> CallCost {
     let answered_without_usage = call.kind == CallKind::Llm && call.status != Status::Error;
     let is_chargeable = call.usage.is_chargeable() || call.reported_cost.is_some();
     if !is_chargeable && !answered_without_usage {
         return CallCost::default();
     }
-    let [list, contracted] = rate(call, book);
+    let [list, contracted] = rate(call, book, context);
     let mut parts = match (&list, &contracted) {
         (None, None) => {
             let pieces = unpriced_pieces(&call.usage);
@@ -249,7 +255,7 @@ pub fn billed_model(call: &Call) -> Option<&str> {
 }
 
 /// By the list price, and by the contract's.
-fn rate(call: &Call, book: &PriceBook) -> [Option<Rated>; 2] {
+fn rate(call: &Call, book: &PriceBook, context: &[(&str, &str)]) -> [Option<Rated>; 2] {
     // Not reported is not 0: only usage that somebody stated can be rated.
     if call.usage.is_empty() {
         return [None, None];
@@ -267,8 +273,8 @@ fn rate(call: &Call, book: &PriceBook) -> [Option<Rated>; 2] {
         call.model.request_model.as_deref(),
     ];
     let models = || models.into_iter().flatten();
-    let list = models().find_map(|model| book.resolve(&query(model)));
-    let contracted = models().find_map(|model| book.resolve_contracted(&query(model), &[]));
+    let list = models().find_map(|model| book.resolve_with(&query(model), context));
+    let contracted = models().find_map(|model| book.resolve_contracted(&query(model), context));
     [list, contracted].map(|price| match rating::rate(&price?, &call.usage) {
         Ok(rated) => Some(rated),
         Err(error) => {

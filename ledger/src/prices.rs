@@ -28,6 +28,7 @@ mod json;
 mod listing;
 mod matching;
 mod order;
+mod proposal;
 mod providers;
 pub mod read;
 mod stated;

@@ -79,3 +79,9 @@ pub const EXPLAIN_KEYS_MAX: usize = 400;
 pub const CALL_ID_PREFIX_MIN: usize = 4;
 /// Groups of usage that `allocated_costs` adds up for a dimension: every user of a large company in every month.
 pub(crate) const ALLOCATED_ROWS_MAX: usize = 500_000;
+/// Scenarios of one what-if: each prices every call once more.
+pub const WHAT_IF_SCENARIOS_MAX: usize = 12;
+/// Rules for models of one scenario.
+pub const WHAT_IF_MODELS_MAX: usize = 32;
+/// Bytes of a name in a scenario: a model's ARN has about 150.
+pub const WHAT_IF_TEXT_BYTES_MAX: usize = 256;

@@ -287,9 +287,15 @@ pub struct WhatIfArgs {
     /// With this provider
     #[arg(long)]
     pub provider: Option<String>,
+    /// In this region, where the price book or a contract has prices for it
+    #[arg(long)]
+    pub region: Option<String>,
     /// With this processing, such as batch, or standard for none
     #[arg(long)]
     pub processing: Option<String>,
+    /// With this percent of the text input read from a prompt cache; 0 is without a cache
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub cache_percent: Option<u8>,
     /// With this service tier, such as flex, or standard for none
     #[arg(long)]
     pub service_tier: Option<String>,

@@ -53,6 +53,37 @@ impl Arguments {
             .ok_or_else(|| self.wrong(name, &format!("a whole number from 1 to {max}")))
     }
 
+    /// An amount as its digits were written: a text, or a JSON number.
+    pub(crate) fn digits(&self, name: &str) -> Result<Option<String>> {
+        match self.values.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(_) => Err(self.wrong(name, "an amount, such as 1200.50")),
+        }
+    }
+
+    /// Percentages: numbers, or texts of them, with or without a sign.
+    pub(crate) fn percents(&self, name: &str) -> Result<Option<Vec<u32>>> {
+        let Some(value) = self.values.get(name) else {
+            return Ok(None);
+        };
+        let unwrapped = unwrap_json(value);
+        let values = match unwrapped.as_ref().unwrap_or(value) {
+            Value::Array(values) => values.clone(),
+            value => vec![value.clone()],
+        };
+        let percent = |value: &Value| match value {
+            Value::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
+            Value::String(text) => text.trim().trim_end_matches('%').trim_end().parse().ok(),
+            _ => None,
+        };
+        let percents: Option<Vec<u32>> = values.iter().map(percent).collect();
+        percents
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, "a list of percentages, such as [80, 100]"))
+    }
+
     /// A yes or no, no where absent.
     pub(crate) fn flag(&self, name: &str) -> Result<bool> {
         match self.values.get(name) {
@@ -60,6 +91,15 @@ impl Arguments {
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(Value::String(text)) if text == "true" || text == "false" => Ok(text == "true"),
             Some(_) => Err(self.wrong(name, "true or false")),
+        }
+    }
+
+    /// True where `response_format` is `detailed`, false for `concise` and where absent.
+    pub(crate) fn is_detailed(&self) -> Result<bool> {
+        match self.text("response_format")? {
+            None | Some("concise") => Ok(false),
+            Some("detailed") => Ok(true),
+            Some(_) => Err(self.wrong("response_format", "concise or detailed")),
         }
     }
 

@@ -2,9 +2,13 @@
 //! every word in them is paid for on every turn.
 
 mod describe_data;
+mod explain_change;
+mod forecast_spend;
 mod inspect_trace;
 mod query_costs;
 mod run_sql;
+mod set_allocation_rule;
+mod set_budget;
 mod tool_economics;
 
 pub(crate) use run_sql::table;
@@ -67,10 +71,14 @@ impl Answer {
 pub(crate) fn definitions() -> Vec<Tool> {
     vec![
         query_costs::definition(),
+        explain_change::definition(),
         describe_data::definition(),
         tool_economics::definition(),
         inspect_trace::definition(),
+        forecast_spend::definition(),
         run_sql::definition(),
+        set_budget::definition(),
+        set_allocation_rule::definition(),
     ]
 }
 
@@ -106,10 +114,14 @@ pub(crate) async fn ask(shared: &Shared, principal: &Principal, name: &str, argu
 pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
     Some(match name {
         query_costs::NAME => query_costs::answer(call).await,
+        explain_change::NAME => explain_change::answer(call).await,
         describe_data::NAME => describe_data::answer(call).await,
         tool_economics::NAME => tool_economics::answer(call).await,
         inspect_trace::NAME => inspect_trace::answer(call).await,
+        forecast_spend::NAME => forecast_spend::answer(call).await,
         run_sql::NAME => run_sql::answer(call).await,
+        set_budget::NAME => set_budget::answer(call).await,
+        set_allocation_rule::NAME => set_allocation_rule::answer(call).await,
         _ => return None,
     })
 }
@@ -125,6 +137,25 @@ fn reading_tool(
     let annotations = ToolAnnotations::with_title(title)
         .read_only(true)
         .destructive(false)
+        .idempotent(true)
+        .open_world(false);
+    Tool::new(name, description, object(input_schema))
+        .with_title(title)
+        .with_raw_output_schema(object(output_schema).into())
+        .with_annotations(annotations)
+}
+
+/// A tool that changes budgets or rules, and asks first.
+fn writing_tool(
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    input_schema: Value,
+    output_schema: Value,
+) -> Tool {
+    let annotations = ToolAnnotations::with_title(title)
+        .read_only(false)
+        .destructive(true)
         .idempotent(true)
         .open_world(false);
     Tool::new(name, description, object(input_schema))

@@ -199,6 +199,14 @@ impl Engine {
     }
 }
 
+impl Session {
+    /// Why cost changed between two periods that are both told.
+    pub(crate) async fn explain_change(&self, request: &ChangeRequest) -> Result<Change> {
+        let periods = Periods::of(request, request.until_ns.unwrap_or_default())?;
+        explain(self, request, &periods).await
+    }
+}
+
 /// Two periods of whole hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Periods {

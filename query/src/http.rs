@@ -6,7 +6,9 @@
 //! | `GET /costs` | `?by=team,tool&since=7d&until=&limit=` and any dimension as a filter, `team=a,b` |
 //! | | with `interval=hour`, `day`, `week` or `month` each row over time; with `compare=previous` beside the period before |
 //! | `GET /change` | `?since=&until=&baseline_since=&baseline_until=&by=&limit=` and filters: why cost changed |
+//! | `GET /anomalies` | `?since=&until=&min_impact=&limit=` and filters: episodes of spend out of the ordinary |
 //! | `GET /spend` | `?interval=day&since=&until=` |
+//! | `GET /forecast` | `?by=team&period=month&as_of=&interval_percent=80&limit=` and filters as for costs |
 //! | `GET /overview` | `?since=&until=` |
 //! | `GET /calls` | `?limit=50`, the newest first |
 //! | `GET /calls/{id}/pieces` | whose each part of the cost of its model calls was; ids as below |
@@ -22,6 +24,7 @@
 //! scopes are checked before these routes, by whoever serves them and by the rules in [`ROUTES`]; the
 //! [`Principal`] of a request is in its extensions.
 
+mod anomalies;
 mod change;
 mod what_if;
 
@@ -42,6 +45,7 @@ use serde::{Deserialize, Serialize};
 use spanledger_access::routes::Need;
 use spanledger_access::{Principal, Scope, routes};
 use spanledger_lake::Positions;
+use spanledger_ledger::budget::Period;
 use spanledger_ledger::prices::PriceFilter;
 use spanledger_ledger::settle::SettleReport;
 use spanledger_model::TraceId;
@@ -49,6 +53,7 @@ use spanledger_model::TraceId;
 use crate::costs::{CostRequest, Dimension, filter_values};
 use crate::engine::{Engine, QueryOptions, ResultSet};
 use crate::error::{Error, ErrorKind, Result};
+use crate::forecast::ForecastRequest;
 use crate::format::{Format, write};
 use crate::limits::{BODY_BYTES_MAX, CALLS_DEFAULT, CALLS_MAX, ROWS_MAX};
 use crate::overview::ServerStatus;
@@ -122,8 +127,10 @@ routes! {
     pub ROUTES, table: Api;
     POST "/api/v1/sql", Need::Scope(Scope::SqlRead) => sql;
     GET "/api/v1/costs", Need::Scope(Scope::CostsRead) => costs;
+    GET "/api/v1/anomalies", Need::Scope(Scope::CostsRead) => anomalies::anomalies;
     GET "/api/v1/change", Need::Scope(Scope::CostsRead) => change::change;
     GET "/api/v1/spend", Need::Scope(Scope::CostsRead) => spend;
+    GET "/api/v1/forecast", Need::Scope(Scope::CostsRead) => forecast;
     GET "/api/v1/overview", Need::Scope(Scope::CostsRead) => overview;
     GET "/api/v1/calls", Need::Scope(Scope::CostsRead) => calls;
     GET "/api/v1/calls/{id}/explain", Need::Scope(Scope::CostsRead) => explain;
@@ -302,6 +309,35 @@ async fn spend(
     Ok(json(&points))
 }
 
+async fn forecast(
+    State(api): State<Api>,
+    Extension(principal): Who,
+    parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
+) -> Result<Response> {
+    let Query(parameters) = parameters.map_err(unreadable)?;
+    let mut request = ForecastRequest::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            _ if value.is_empty() => {}
+            "by" => request.by = Some(Dimension::parse(&value)?),
+            "period" => {
+                request.period = Period::parse(&value).map_err(|error| Error::invalid(error.message().to_owned()))?;
+            }
+            "as_of" => request.as_of_ns = instant(&value, api.engine.now_ns())?,
+            "interval_percent" => {
+                let percent = number("interval_percent", &value)?;
+                request.interval_percent = u32::try_from(percent)
+                    .ok()
+                    .filter(|percent| (1..=99).contains(percent))
+                    .ok_or_else(|| Error::invalid("interval_percent is from 1 to 99"))?;
+            }
+            "limit" => request.limit = number("limit", &value)?,
+            name => request.filters.push((Dimension::parse(name)?, filter_values(&value))),
+        }
+    }
+    Ok(json(&api.engine.forecast(&principal, &request).await?))
+}
+
 async fn overview(
     State(api): State<Api>,
     Extension(principal): Who,
@@ -422,7 +458,7 @@ async fn unknown(Path(rest): Path<String>) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!(
-            "there is no /api/v1/{rest}; routes: sql, costs, change, spend, overview, calls, calls/{{id}}/explain, calls/{{id}}/pieces, coverage, traces/{{id}}, prices, what-if, status, settle"
+            "there is no /api/v1/{rest}; routes: sql, anomalies, costs, change, spend, overview, calls, calls/{{id}}/explain, calls/{{id}}/pieces, coverage, traces/{{id}}, prices, what-if, status, settle"
         ),
     )
 }

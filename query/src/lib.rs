@@ -16,6 +16,7 @@
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
 //! | [`costs`], [`measures`] | cost by dimension, and what of it tools cost; [`spend`] over time |
+//! | [`anomalies`] | spend out of the ordinary, with its money and its cause |
 //! | [`cost_series`] | a cost report over time and beside the period before |
 //! | [`change`] | why cost changed between two periods: parts that sum to it |
 //! | [`forecast`] | what a period will cost by its end |
@@ -33,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod allocated;
+pub mod anomalies;
 pub mod catalog;
 pub mod change;
 pub mod cost_series;

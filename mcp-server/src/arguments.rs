@@ -123,6 +123,19 @@ impl Arguments {
         list.ok_or_else(|| self.wrong(name, "a list of names, such as [\"team\", \"tool\"]"))
     }
 
+    /// A list of objects: an array, one object, or either as JSON in a string, also within the array.
+    pub(crate) fn objects(&self, name: &str) -> Result<Vec<Value>> {
+        let Some(value) = self.values.get(name) else {
+            return Ok(Vec::new());
+        };
+        let read = |value: &Value| unwrap_json(value).unwrap_or_else(|| value.clone());
+        match read(value) {
+            Value::Array(values) => Ok(values.iter().map(read).collect()),
+            Value::Object(fields) => Ok(vec![Value::Object(fields)]),
+            _ => Err(self.wrong(name, "a list of objects")),
+        }
+    }
+
     /// Conditions by name: `{"team": "a", "tool": ["b", null]}`; null and `(none)` stand for no value.
     pub(crate) fn conditions(&self, name: &str) -> Result<Vec<(String, Vec<Option<String>>)>> {
         let expected = "an object such as {\"team\": \"payments\", \"model\": [\"a\", \"b\"]}";

@@ -14,6 +14,8 @@
 //! | `spanledger://tasks/{id}` | a task, for who started it |
 //! | `ui://spanledger/cost-explorer` | the page that shows the answers of `query_costs` |
 
+use std::path::{Component, Path};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rmcp::model::{ErrorCode, ErrorData, MetaObject, Resource, ResourceContents, ResourceTemplate};
@@ -195,21 +197,10 @@ async fn schema(shared: &Shared, principal: &Principal) -> Result<Value, Error> 
 /// # Errors
 /// Those of the engine, and where this server keeps no state.
 pub(crate) async fn budgets(shared: &Shared, principal: &Principal) -> Result<Value, Error> {
-    let pool = shared.state()?.pool();
-    let rows: Vec<(String, String, String, String, String)> =
-        sqlx::query_as("SELECT name, scope, amount, period, thresholds FROM budgets WHERE tenant = $1 ORDER BY name")
-            .bind(principal.tenant().as_str())
-            .fetch_all(pool)
-            .await
-            .map_err(|error| Error::new(ErrorKind::Internal, "the budgets cannot be read").with_source(error))?;
-    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-    let budgets: Vec<Value> = rows
-        .into_iter()
-        .map(|(name, scope, amount, period, thresholds)| {
-            json!({ "name": name, "scope": read(&scope), "amount": amount, "period": period, "thresholds": read(&thresholds) })
-        })
-        .collect();
-    Ok(json!({ "budgets": clean_value(Value::from(budgets)), "currency": "USD" }))
+    let budgets = shared.finops()?.budgets(principal, None).await?;
+    let budgets = serde_json::to_value(budgets)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the budgets cannot be written").with_source(error))?;
+    Ok(json!({ "budgets": clean_value(budgets), "currency": "USD" }))
 }
 
 /// The rates of the models that this tenant's calls used.
@@ -302,8 +293,11 @@ async fn report(shared: &Shared, principal: &Principal, uri: &str, id: &str) -> 
         return Err(ErrorData::invalid_params(message, None));
     }
     // The name is one that we made; whatever it says, nothing outside the folder is read.
-    let name = std::path::Path::new(&file).file_name().ok_or_else(|| unknown(uri))?;
-    let bytes = tokio::fs::read(folder.join(name)).await.map_err(|_| unknown(uri))?;
+    let file = Path::new(&file);
+    if !file.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(unknown(uri));
+    }
+    let bytes = tokio::fs::read(folder.join(file)).await.map_err(|_| unknown(uri))?;
     let is_text = mime_type.starts_with("text/") || mime_type == JSON;
     let contents = match String::from_utf8(bytes) {
         Ok(text) if is_text => ResourceContents::text(text, uri),

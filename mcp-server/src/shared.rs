@@ -6,19 +6,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use spanledger_access::Principal;
 use spanledger_access::audit::{Audit, Interface, Outcome};
 use spanledger_access::challenge::Challenges;
+use spanledger_access::origin::Names;
 use spanledger_model::TenantId;
 use spanledger_model::clock::SystemClock;
+use spanledger_query::finops::Finops;
 use spanledger_query::{Engine, Error, ErrorKind, Result};
 use spanledger_state::State;
 use tokio::sync::broadcast;
 
 use crate::asking::Seal;
-use crate::limits::UPDATES_WAITING;
+use crate::limits::{BODY_WITHIN_MS, UPDATES_WAITING};
 use crate::resources;
 use crate::runner::ToolRunner;
 use crate::tasks::{TaskSettings, Tasks};
@@ -36,21 +39,15 @@ pub struct Shared {
     public_url: Option<Arc<str>>,
     local: Principal,
     seal: Seal,
-    names: Arc<Names>,
+    names: Names,
     updates: broadcast::Sender<Update>,
     tasks: Option<Tasks>,
     task_settings: TaskSettings,
     audit: Audit,
     challenges: Challenges,
     meter: Option<Arc<dyn Meter>>,
+    body_within: Duration,
     has_fixtures: bool,
-}
-
-/// Hosts and pages of other machines that may ask, beside those of this one.
-#[derive(Debug, Default)]
-struct Names {
-    hosts: Vec<String>,
-    origins: Vec<String>,
 }
 
 /// What changed.
@@ -88,13 +85,14 @@ impl Shared {
             public_url: None,
             local: Principal::local(),
             seal: Seal::new(),
-            names: Arc::default(),
+            names: Names::local(),
             updates: broadcast::Sender::new(UPDATES_WAITING),
             tasks: None,
             task_settings: TaskSettings::default(),
             audit: Audit::none(),
             challenges: Challenges::none(),
             meter: None,
+            body_within: Duration::from_millis(BODY_WITHIN_MS),
             has_fixtures: false,
         }
     }
@@ -132,22 +130,10 @@ impl Shared {
         Self { local, ..self }
     }
 
-    /// With the hosts (`name` or `name:port`) and origins (`https://name`) that may ask, beside those of this
-    /// machine.
+    /// With the names by which this server is reached, beside those of this machine.
     #[must_use]
-    pub fn with_names(
-        self,
-        hosts: impl IntoIterator<Item = impl Into<String>>,
-        origins: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Self {
-        let names = Names {
-            hosts: hosts.into_iter().map(Into::into).collect(),
-            origins: origins.into_iter().map(Into::into).collect(),
-        };
-        Self {
-            names: Arc::new(names),
-            ..self
-        }
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// With the tools, resources and prompts of the official conformance suite. For a loopback address only.
@@ -183,6 +169,12 @@ impl Shared {
         }
     }
 
+    /// With the time in which the body of a request has to come.
+    #[must_use]
+    pub fn with_body_within(self, body_within: Duration) -> Self {
+        Self { body_within, ..self }
+    }
+
     /// Ready to serve: with tasks, where there is control state. Call it last, within a runtime; whoever clones
     /// this shares the tasks. [`crate::router`] calls it where it was not.
     #[must_use]
@@ -204,6 +196,11 @@ impl Shared {
         if let Some(tasks) = &self.tasks {
             tasks.release().await;
         }
+    }
+
+    /// The time in which the body of a request has to come.
+    pub(crate) fn body_within(&self) -> Duration {
+        self.body_within
     }
 
     /// Who takes what the server did.
@@ -245,6 +242,25 @@ impl Shared {
         })
     }
 
+    /// Budgets and allocation rules.
+    ///
+    /// # Errors
+    /// As [`Self::state`], and where there is no data folder.
+    pub fn finops(&self) -> Result<Finops> {
+        let data = self.data.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                "this server keeps no budgets and rules: ask one that `spanledger serve` started",
+            )
+        })?;
+        Ok(Finops::new(
+            self.engine.clone(),
+            self.state()?.clone(),
+            self.audit.clone(),
+            data,
+        ))
+    }
+
     /// Folder of artefacts; whoever writes there makes it.
     ///
     /// # Errors
@@ -275,11 +291,9 @@ impl Shared {
         &self.seal
     }
 
-    /// True where a request names one of our hosts, and comes from no page or from one of ours.
-    pub(crate) fn is_own_address(&self, host: Option<&str>, origin: Option<&str>) -> bool {
-        let listed = |names: &[String], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-        host.is_some_and(|host| listed(&self.names.hosts, host))
-            && origin.is_none_or(|origin| listed(&self.names.origins, origin))
+    /// The names by which this server is reached.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Tells who listens that the budgets of a tenant changed. Call it after the change is stored.

@@ -89,7 +89,7 @@ impl ResultSet {
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
-    rules: Arc<RuleSet>,
+    rules: Arc<RwLock<Arc<RuleSet>>>,
     policy: Policy,
 }
 
@@ -169,6 +169,7 @@ impl Engine {
     /// The same engine with these allocation rules: what explains who pays, and the shared costs.
     #[must_use]
     pub fn with_rules(self, rules: Arc<RuleSet>) -> Self {
+        let rules = Arc::new(RwLock::new(rules));
         Self { rules, ..self }
     }
 
@@ -180,8 +181,13 @@ impl Engine {
 
     /// The allocation rules.
     #[must_use]
-    pub fn rules(&self) -> &Arc<RuleSet> {
-        &self.rules
+    pub fn rules(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.rules.read())
+    }
+
+    /// Explains and splits by other rules from the next query on, in every clone.
+    pub fn allocate_by(&self, rules: Arc<RuleSet>) {
+        *self.rules.write() = rules;
     }
 
     /// The lake that is asked.
@@ -236,11 +242,17 @@ impl Engine {
         let now = DateTime::from_timestamp_micros(self.now_ns().div_euclid(1_000));
         base.mark_start_execution();
         base.execution_props_mut().query_execution_start_time = now;
-        let rules = Arc::clone(&self.rules);
-        let catalog = Catalog::new(self.shared.lake.clone(), principal.clone(), base, prices, rules);
+        let rules = self.rules();
+        let catalog = Catalog::new(
+            self.shared.lake.clone(),
+            principal.clone(),
+            base,
+            prices,
+            Arc::clone(&rules),
+        );
         Session {
             catalog,
-            rules: Arc::clone(&self.rules),
+            rules,
             policy: self.policy,
             shared: Arc::clone(&self.shared),
         }
@@ -316,7 +328,7 @@ async fn run(state: &SessionState, sql: &str, rows_max: usize) -> Result<ResultS
     let statement = sandbox::parse_query(sql)?;
     let plan = state.statement_to_plan(statement).await?;
     verify(&plan)?;
-    let physical = state.create_physical_plan(&plan).await?;
+    let physical = crate::yielding::yielding(state.create_physical_plan(&plan).await?)?;
     let schema = physical.schema();
     let mut stream = execute_stream(physical, state.task_ctx())?;
     let (mut batches, mut n_rows, mut n_bytes, mut truncated) = (Vec::new(), 0, 0, false);

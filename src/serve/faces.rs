@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use super::Addresses;
 use super::credentials::Credentials;
 use crate::config::Config;
+use crate::telemetry::OwnCalls;
 
 /// What the REST interface needs of the server around it.
 pub struct ServerControl {
@@ -68,27 +69,32 @@ impl Control for ServerControl {
 }
 
 /// What the MCP server works with.
-pub fn mcp(engine: &Engine, credentials: &Credentials, config: &Config) -> McpShared {
-    let origin = credentials.names.origin().map(str::to_owned);
-    let host = origin
-        .as_deref()
-        .and_then(|origin| origin.split_once("://"))
-        .map(|(_, host)| host.to_owned());
-    McpShared::new(engine.clone())
+pub fn mcp(engine: &Engine, credentials: &Credentials, config: &Config, meter: Option<OwnCalls>) -> McpShared {
+    let mcp = McpShared::new(engine.clone())
         .with_state(credentials.state.clone())
         .with_data(config.data())
         .with_public_url(&credentials.public_url)
         .with_audit(credentials.audit.clone())
         .with_challenges(credentials.challenges.clone())
-        .with_names(host, origin)
+        .with_names(credentials.names.clone())
         .with_task_settings(config.mcp.tasks())
-        .with_conformance_fixtures(config.mcp.conformance_fixtures)
-        .started()
+        .with_conformance_fixtures(config.mcp.conformance_fixtures);
+    match meter {
+        Some(meter) => mcp.with_meter(Arc::new(meter)),
+        None => mcp,
+    }
+    .started()
 }
 
 /// All faces. They trust the principal in a request's extensions: put the layer of access around them.
 pub fn router(engine: &Engine, control: Arc<dyn Control>, mcp: McpShared) -> Router {
+    // Only a server without control state, which there is none of here, has no budgets.
+    let finops = mcp
+        .finops()
+        .map(spanledger_query::finops::http::router)
+        .unwrap_or_default();
     spanledger_query::router(engine.clone(), control)
+        .merge(finops)
         .merge(spanledger_mcp_server::router(mcp))
         .merge(spanledger_dashboards::router())
 }

@@ -51,6 +51,7 @@ pub fn rules() -> Vec<RouteRule> {
         admin::ROUTES,
         challenge::ROUTES,
         spanledger_query::http::ROUTES,
+        spanledger_query::finops::http::ROUTES,
         spanledger_mcp_server::ROUTES,
         spanledger_dashboards::ROUTES,
     ]

@@ -1,8 +1,8 @@
 //! The versions of the rules in the data folder (`<data>/allocation/`), and which of them is in use.
 //!
 //! A version holds the files it was put together from, as written; its id has the hash of them, which is checked
-//! whenever it is read. Without a version, or with `v0` in use, there are no rules. A server reads the version in
-//! use when it starts.
+//! whenever it is read. Without a version, or with `v0` in use, there are no rules. A server takes up
+//! the version in use as it runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -131,6 +131,18 @@ impl RuleStore {
             "" | NO_VERSION => Ok(None),
             id => self.version(id),
         }
+    }
+
+    /// The id of the version in use, `v0` where there are no rules, without reading the version.
+    ///
+    /// # Errors
+    /// Kind internal where it cannot be told.
+    pub fn current_id(&self) -> Result<String> {
+        let id = self.files.read(CURRENT)?.unwrap_or_default();
+        Ok(match id.trim() {
+            "" => NO_VERSION.to_owned(),
+            id => id.to_owned(),
+        })
     }
 
     /// A version by its id, its number or `v` and its number; `None` for `v0`, which has no rules.

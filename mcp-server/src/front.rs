@@ -25,11 +25,10 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Value, json};
 use spanledger_access::audit::Outcome;
-use spanledger_access::origin::request_is_local;
 use spanledger_access::{AccessError, Principal, Scope, Scopes};
 
 use crate::legacy;
-use crate::limits::{BODY_BYTES_MAX, BODY_WITHIN_MS, SESSIONS_MAX};
+use crate::limits::{BODY_BYTES_MAX, SESSIONS_MAX};
 use crate::server::LedgerServer;
 use crate::shared::{Shared, owner_digest};
 
@@ -139,7 +138,7 @@ impl Front {
                 None => self.stateless.handle(request).await.map(Body::new),
             });
         }
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts.headers, body, self.shared.body_within()).await?;
         let Ok(message) = serde_json::from_slice::<Value>(&bytes) else {
             // rmcp says what is wrong with it.
             let request = Request::from_parts(parts, Body::from(bytes));
@@ -225,7 +224,7 @@ impl Front {
         let host = header_text(&parts.headers, header::HOST.as_str())
             .or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
         let origin = header_text(&parts.headers, header::ORIGIN.as_str());
-        request_is_local(host, origin) || self.shared.is_own_address(host, origin)
+        self.shared.names().allow(host, origin)
     }
 
     /// 403 with all scopes that the request needs (step-up).
@@ -299,7 +298,7 @@ fn may_be_asked(message: &Value) -> bool {
 }
 
 /// Reads a body, bounded in size and time.
-async fn read(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Response> {
+async fn read(headers: &HeaderMap, body: Body, within: Duration) -> Result<bytes::Bytes, Response> {
     let too_large = || {
         refusal(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -312,7 +311,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Response>
         return Err(too_large());
     }
     let read = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(Duration::from_millis(BODY_WITHIN_MS), read).await {
+    match tokio::time::timeout(within, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(refusal(

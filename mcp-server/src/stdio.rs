@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{SinkExt, StreamExt as _};
 use parking_lot::Mutex;
 use rmcp::ServiceExt as _;
 use serde_json::Value;
@@ -84,7 +84,13 @@ async fn read(
     let mut input = FramedRead::new(input, LinesCodec::new_with_max_length(BODY_BYTES_MAX));
     let mut to_rmcp = FramedWrite::new(to_rmcp, LinesCodec::new());
     while let Some(line) = input.next().await {
-        let line = line?;
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                let _ = SinkExt::<String>::close(&mut to_rmcp).await;
+                return Err(error);
+            }
+        };
         if let (Some(tasks), Ok(message)) = (shared.tasks(), serde_json::from_str::<Value>(&line)) {
             let method = message["method"].as_str().unwrap_or_default();
             if front::is_legacy(&message) {
@@ -106,6 +112,8 @@ async fn read(
             break;
         }
     }
+    // The other half of the pipe is still open, so that the last answers come out.
+    let _ = SinkExt::<String>::close(&mut to_rmcp).await;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod faces;
 mod ports;
 mod prices;
 mod routes;
+mod rules;
 mod screen;
 mod session;
 mod signals;
@@ -134,10 +135,12 @@ impl Server {
         let engine = Engine::with_dialects(lake.clone(), terms.book, clock, Arc::new(Known(dialects)))?
             .with_rules(terms.rules)
             .with_policy(terms.policy);
-        let mcp = faces::mcp(&engine, &credentials, &config);
+        let (stop, stopped) = watch::channel(false);
+        let (own_calls, writing) = telemetry::meter(Arc::clone(&pipeline), stopped.clone());
+        let own_calls = Some(own_calls).filter(|_| config.mcp.meter.value);
+        let mcp = faces::mcp(&engine, &credentials, &config, own_calls);
         let faces = faces::router(&engine, Arc::new(control), mcp.clone());
         let instruments = telemetry::observe(telemetry.meter_provider(), &lake, &pipeline);
-        let (stop, stopped) = watch::channel(false);
         let (ready, readiness) = watch::channel(true);
         let shared = routes::Shared {
             registry: telemetry.registry(),
@@ -161,6 +164,9 @@ impl Server {
         };
         server.listen(ports, routes, &stopped);
         let (settler, engine) = (Arc::clone(&server.settler), server.engine.clone());
+        let followed = rules::follow(config.clone(), Arc::clone(&settler), engine.clone(), stopped.clone());
+        server.spawn("allocation rules", DRAIN, followed);
+        server.spawn("own MCP calls", DRAIN, writing);
         server.spawn("price book", DRAIN, prices::follow(config, settler, engine, stopped));
         Ok(server)
     }

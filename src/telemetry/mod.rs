@@ -24,7 +24,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 pub use disk::MeteredFiles;
 pub use instruments::{Instruments, observe};
-pub use own_calls::meter;
+pub use own_calls::{OwnCalls, meter};
 pub use receive::MeteredPipeline;
 
 use crate::exit::{Kind, fail};

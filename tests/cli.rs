@@ -29,7 +29,7 @@ fn imported(name: &str) -> TempDir {
 #[test]
 fn every_command_has_help_with_examples() {
     let folder = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 24] = [
         &[],
         &["serve"],
         &["demo"],
@@ -50,6 +50,10 @@ fn every_command_has_help_with_examples() {
         &["config", "show"],
         &["completions"],
         &["mcp"],
+        &["keys", "create"],
+        &["keys", "list"],
+        &["keys", "revoke"],
+        &["audit"],
     ];
     for command in commands {
         let help = run_ok(folder.path(), &[command, &["--help"]].concat());

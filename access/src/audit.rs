@@ -150,7 +150,8 @@ struct Inner {
 pub struct Audit(Option<Arc<Inner>>);
 
 impl Audit {
-    /// Opens the log and starts its writer, which ends when the last clone is gone. Needs a tokio runtime.
+    /// Opens the log and starts its writer, which ends when the last clone is gone. Needs a tokio runtime. Entries
+    /// older than `retention_days` are removed, by an opener who gives no days (0) none.
     #[must_use]
     pub fn open(state: State, clock: Arc<dyn Clock>, retention_days: u32) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE_MAX);
@@ -360,14 +361,15 @@ impl Writer {
         let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
         loop {
             tokio::select! {
+                // In this order, or a busy log would never be cleaned.
                 biased;
+                _ = expiry.tick() => self.expire().await,
                 n = queue.recv_many(&mut messages, BATCH_MAX) => {
                     if n == 0 {
                         return;
                     }
                     self.write_all(&mut messages).await;
                 }
-                _ = expiry.tick() => self.expire().await,
             }
         }
     }
@@ -420,7 +422,11 @@ impl Writer {
     }
 
     async fn expire(&self) {
-        let oldest = self.clock.now_ns().div_euclid(1_000) - i64::from(self.retention_days) * DAY_US;
+        if self.retention_days == 0 {
+            return;
+        }
+        let kept_us = i64::from(self.retention_days).saturating_mul(DAY_US);
+        let oldest = self.clock.now_ns().div_euclid(1_000).saturating_sub(kept_us);
         let removed = sqlx::query("DELETE FROM audit_log WHERE time < $1")
             .bind(oldest)
             .execute(self.state.pool())

@@ -53,11 +53,8 @@ impl Store {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let state = State::open(config.data()).await?;
-        let audit = Audit::open(
-            state.clone(),
-            Arc::clone(&clock),
-            config.access.audit_retention_days.value,
-        );
+        // How long entries are kept is the server's business, whose settings may be others than this command's.
+        let audit = Audit::open(state.clone(), Arc::clone(&clock), 0);
         Ok(Self {
             keys: Keys::new(state.clone(), config.access.roles()?, clock),
             state,

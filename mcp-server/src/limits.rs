@@ -2,6 +2,8 @@
 
 /// Bytes of rows in one answer: about 7,000 tokens of TSV, well under the 25,000 at which Claude Code cuts.
 pub const ROWS_BYTES_MAX: usize = 20_000;
+/// Bytes of rows in an answer that nobody asked to be detailed: about 2,000 tokens of TSV.
+pub const ANSWER_BYTES: usize = 5_000;
 /// Characters of one value in an answer: a name is shorter, a prompt text belongs to a narrower question.
 pub const VALUE_CHARS_MAX: usize = 200;
 /// Rows of `query_costs` where the client names no limit: about 1,000 tokens.

@@ -56,21 +56,37 @@ pub(crate) struct Rows {
     columns: Vec<String>,
     rows: Vec<Vec<Value>>,
     n_bytes: usize,
+    n_bytes_max: usize,
 }
 
 impl Rows {
     pub(crate) fn new(columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::within(columns, ROWS_BYTES_MAX)
+    }
+
+    /// A table of at most this many bytes of rows.
+    pub(crate) fn within(columns: impl IntoIterator<Item = impl Into<String>>, n_bytes_max: usize) -> Self {
         Self {
             columns: columns.into_iter().map(|name| clean(&name.into())).collect(),
+            n_bytes_max: n_bytes_max.min(ROWS_BYTES_MAX),
             ..Self::default()
         }
     }
 
-    /// Adds a row; false, and nothing added, where the answer would grow over [`ROWS_BYTES_MAX`].
+    /// Adds a row; false, and nothing added, where the answer would grow over its limit.
     pub(crate) fn push(&mut self, row: Vec<Value>) -> bool {
-        let row: Vec<Value> = row.into_iter().map(clean_value).collect();
+        self.push_clean(row.into_iter().map(clean_value).collect())
+    }
+
+    /// As [`Self::push`], with a last cell that may be longer than a value: a sentence of ours whose words are clean.
+    pub(crate) fn push_with_sentence(&mut self, row: Vec<Value>, sentence: String) -> bool {
+        let cells = row.into_iter().map(clean_value).chain([Value::from(sentence)]);
+        self.push_clean(cells.collect())
+    }
+
+    fn push_clean(&mut self, row: Vec<Value>) -> bool {
         let n_bytes: usize = row.iter().map(|value| cell(value).len() + 1).sum();
-        if self.n_bytes + n_bytes > ROWS_BYTES_MAX {
+        if self.n_bytes + n_bytes > self.n_bytes_max {
             return false;
         }
         self.n_bytes += n_bytes;

@@ -14,6 +14,10 @@ const MAD_TO_DEVIATION: i128 = 14_826;
 pub const SEASON_MIN: usize = 3;
 /// An alarm is this many scales above what is expected.
 pub const SCALES: i128 = 6;
+/// Other buckets with money needed to say how much a series usually deviates.
+const ACTIVE_MIN: usize = 5;
+/// Of a series with fewer, an alarm needs this many times the money: what is rare is no incident yet.
+const RARE_FACTOR: i128 = 10;
 /// The scale is at least this part of what is expected.
 const RELATIVE_FLOOR: i128 = 10;
 
@@ -83,21 +87,38 @@ pub fn alarms(values: &[i128], first: i64, grain: Grain, judged: Range<usize>, i
     }
     let seasons = Seasons::new(values, first, grain);
     let residuals: Vec<Option<(i128, i128)>> = (0..values.len()).map(|index| seasons.expected(index)).collect();
-    let active: Vec<i128> = values
+    let active: Vec<(usize, i128)> = values
         .iter()
         .zip(&residuals)
-        .filter_map(|(value, expected)| {
+        .enumerate()
+        .filter_map(|(index, (value, expected))| {
             let (expected, _) = (*expected)?;
-            (*value != 0 || expected != 0).then(|| (value - expected).abs())
+            (*value != 0 || expected != 0).then(|| (index, (value - expected).abs()))
         })
         .collect();
-    let pooled = deviation(active);
     let found = judged.filter_map(|index| {
         let actual = *values.get(index)?;
         let (expected, of_season) = (*residuals.get(index)?)?;
-        let scale = of_season.max(pooled).max(expected / RELATIVE_FLOOR).max(1);
         let residual = actual - expected;
-        (residual > scale.saturating_mul(SCALES) && residual >= impact_min).then_some(Alarm {
+        if residual < impact_min {
+            return None;
+        }
+        let others: Vec<i128> = active
+            .iter()
+            .filter(|(other, _)| *other != index)
+            .map(|(_, residual)| *residual)
+            .collect();
+        if others.len() < ACTIVE_MIN && residual < impact_min.saturating_mul(RARE_FACTOR) {
+            return None;
+        }
+        // A few others are no measure of what is usual: then it is the money alone that is large.
+        let pooled = if others.len() < ACTIVE_MIN {
+            0
+        } else {
+            deviation(others)
+        };
+        let scale = of_season.max(pooled).max(expected / RELATIVE_FLOOR).max(1);
+        (residual > scale.saturating_mul(SCALES)).then_some(Alarm {
             index,
             actual,
             expected,
@@ -248,7 +269,12 @@ mod tests {
         let mut values = vec![0; 5 * 168];
         values[4 * 168 + 3] = USD / 2;
         assert!(alarms(&values, MONDAY, Grain::Hour, 4 * 168..5 * 168, USD).is_empty());
-        assert_eq!(alarms(&values, MONDAY, Grain::Hour, 4 * 168..5 * 168, USD / 2).len(), 1);
+        // A series that has nothing else needs ten times the money: what is rare is no incident yet.
+        assert!(alarms(&values, MONDAY, Grain::Hour, 4 * 168..5 * 168, USD / 2).is_empty());
+        assert_eq!(
+            alarms(&values, MONDAY, Grain::Hour, 4 * 168..5 * 168, USD / 20).len(),
+            1
+        );
     }
 
     #[test]

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod allocated;
+mod anomalies;
 mod answers;
+mod change;
 mod costs;
 mod economics;
 mod evidence;

@@ -9,6 +9,7 @@
 //! | `GET /anomalies` | `?since=&until=&min_impact=&limit=` and filters: episodes of spend out of the ordinary |
 //! | `GET /spend` | `?interval=day&since=&until=` |
 //! | `GET /forecast` | `?by=team&period=month&as_of=&interval_percent=80&limit=` and filters as for costs |
+//! | `GET /savings` | `?since=30d&until=&kinds=idle_tools,…&limit=` and filters as for costs |
 //! | `GET /overview` | `?since=&until=` |
 //! | `GET /calls` | `?limit=50`, the newest first |
 //! | `GET /calls/{id}/pieces` | whose each part of the cost of its model calls was; ids as below |
@@ -57,6 +58,7 @@ use crate::forecast::ForecastRequest;
 use crate::format::{Format, write};
 use crate::limits::{BODY_BYTES_MAX, CALLS_DEFAULT, CALLS_MAX, ROWS_MAX};
 use crate::overview::ServerStatus;
+use crate::savings::{Kind, SavingsRequest};
 use crate::spend::Interval;
 use crate::time::{format_instant, parse_instant};
 
@@ -129,6 +131,7 @@ routes! {
     GET "/api/v1/costs", Need::Scope(Scope::CostsRead) => costs;
     GET "/api/v1/anomalies", Need::Scope(Scope::CostsRead) => anomalies::anomalies;
     GET "/api/v1/change", Need::Scope(Scope::CostsRead) => change::change;
+    GET "/api/v1/savings", Need::Scope(Scope::CostsRead) => savings;
     GET "/api/v1/spend", Need::Scope(Scope::CostsRead) => spend;
     GET "/api/v1/forecast", Need::Scope(Scope::CostsRead) => forecast;
     GET "/api/v1/overview", Need::Scope(Scope::CostsRead) => overview;
@@ -336,6 +339,26 @@ async fn forecast(
         }
     }
     Ok(json(&api.engine.forecast(&principal, &request).await?))
+}
+
+async fn savings(
+    State(api): State<Api>,
+    Extension(principal): Who,
+    parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
+) -> Result<Response> {
+    let Query(parameters) = parameters.map_err(unreadable)?;
+    let mut request = SavingsRequest::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            _ if value.is_empty() => {}
+            "since" => request.since_ns = instant(&value, api.engine.now_ns())?,
+            "until" => request.until_ns = instant(&value, api.engine.now_ns())?,
+            "kinds" => request.kinds = value.split(',').map(Kind::parse).collect::<Result<_>>()?,
+            "limit" => request.limit = number("limit", &value)?,
+            name => request.filters.push((Dimension::parse(name)?, filter_values(&value))),
+        }
+    }
+    Ok(json(&api.engine.savings(&principal, &request).await?))
 }
 
 async fn overview(

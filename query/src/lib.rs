@@ -21,6 +21,7 @@
 //! | [`change`] | why cost changed between two periods: parts that sum to it |
 //! | [`forecast`] | what a period will cost by its end |
 //! | [`finops`] | budgets and allocation rules, read and changed |
+//! | [`savings`] | what could be saved, with evidence |
 //! | [`trace`] | the tree of a trace, with own and total cost |
 //! | [`overview`] | the dashboard's first page, latest calls, counts |
 //! | [`coverage`] | what was understood and what was not, with the mapping that is missing |
@@ -60,6 +61,7 @@ pub mod overview;
 pub mod pieces;
 mod rows;
 pub mod sandbox;
+pub mod savings;
 mod sight;
 pub mod spend;
 mod table;

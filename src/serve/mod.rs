@@ -57,7 +57,9 @@ pub async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<Outcome> {
     let server = Server::start(&config).await?;
     server.announce(args)?;
     server.advise(&config).await?;
-    let first_span = tokio::spawn(first_span(Arc::clone(&server.pipeline), args.print_ports.is_none()));
+    // With a login the names of senders are their tenants' business.
+    let shows_senders = args.print_ports.is_none() && !server.credentials.is_required;
+    let first_span = tokio::spawn(first_span(Arc::clone(&server.pipeline), shows_senders));
     signals.wait().await;
     first_span.abort();
     stop_or_second_signal(server, signals).await
@@ -204,7 +206,12 @@ impl Server {
     pub fn announce(&self, args: &ServeArgs) -> anyhow::Result<()> {
         if args.print_ports.is_none() {
             let is_waiting = self.lake.positions().acknowledged == 0;
-            output::print(&screen::render(&self.addresses, &self.data, is_waiting))?;
+            output::print(&screen::render(
+                &self.addresses,
+                &self.data,
+                is_waiting,
+                self.credentials.is_required,
+            ))?;
         }
         self.announce_to_programs(args)
     }

@@ -3,17 +3,20 @@
 
 mod describe_data;
 mod explain_change;
+mod find_anomalies;
+mod find_savings;
 mod forecast_spend;
 mod inspect_trace;
 mod query_costs;
 mod run_sql;
 mod set_allocation_rule;
 mod set_budget;
+mod simulate_prices;
 mod tool_economics;
 
 pub(crate) use run_sql::table;
 
-use rmcp::model::{JsonObject, Resource, Tool, ToolAnnotations};
+use rmcp::model::{JsonObject, MetaObject, Resource, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use spanledger_access::Principal;
 use spanledger_query::{Engine, Error, ErrorKind, Result};
@@ -70,16 +73,27 @@ impl Answer {
 /// All tools, always in this order: a client's prompt cache depends on it.
 pub(crate) fn definitions() -> Vec<Tool> {
     vec![
-        query_costs::definition(),
+        with_page(query_costs::definition()),
         explain_change::definition(),
+        find_anomalies::definition(),
         describe_data::definition(),
         tool_economics::definition(),
         inspect_trace::definition(),
+        find_savings::definition(),
         forecast_spend::definition(),
         run_sql::definition(),
+        simulate_prices::definition(),
         set_budget::definition(),
         set_allocation_rule::definition(),
     ]
+}
+
+/// Shown by the cost explorer, where the host has a place for it.
+fn with_page(tool: Tool) -> Tool {
+    let mut meta = MetaObject::new();
+    meta.0
+        .insert("ui".to_owned(), json!({ "resourceUri": crate::resources::APP }));
+    tool.with_meta(meta)
 }
 
 /// The definition of a tool.
@@ -115,11 +129,14 @@ pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
     Some(match name {
         query_costs::NAME => query_costs::answer(call).await,
         explain_change::NAME => explain_change::answer(call).await,
+        find_anomalies::NAME => find_anomalies::answer(call).await,
         describe_data::NAME => describe_data::answer(call).await,
         tool_economics::NAME => tool_economics::answer(call).await,
         inspect_trace::NAME => inspect_trace::answer(call).await,
+        find_savings::NAME => find_savings::answer(call).await,
         forecast_spend::NAME => forecast_spend::answer(call).await,
         run_sql::NAME => run_sql::answer(call).await,
+        simulate_prices::NAME => simulate_prices::answer(call).await,
         set_budget::NAME => set_budget::answer(call).await,
         set_allocation_rule::NAME => set_allocation_rule::answer(call).await,
         _ => return None,

@@ -218,6 +218,12 @@ impl Engine {
         Ok(())
     }
 
+    /// How many more queries can run at this moment before one has to wait.
+    #[must_use]
+    pub fn free_turns(&self) -> usize {
+        self.shared.turns.available_permits()
+    }
+
     /// Now, in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn now_ns(&self) -> i64 {

@@ -521,3 +521,53 @@ async fn tasks_of_the_legacy_era_are_started_listed_fetched_and_cancelled() {
     assert_eq!(tools["result"]["tools"][1].get("execution"), None);
     assert_eq!(tools["result"]["tools"][2]["execution"]["taskSupport"], "required");
 }
+
+struct NoReplay;
+
+impl spanledger_lake::Replay for NoReplay {
+    fn rows(&self, _record: &spanledger_lake::WalRecord) -> spanledger_lake::Result<spanledger_lake::TableRows> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_task_gives_its_turn_of_the_engine_back() {
+    use spanledger_lake::{Lake, LakeOptions};
+    use spanledger_query::Engine;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = LakeOptions {
+        data_dir: folder.path().join("lake"),
+        ..LakeOptions::default()
+    };
+    options.compaction.enabled = false;
+    let clock: Arc<dyn Clock> = Arc::new(spanledger_model::clock::SystemClock);
+    let lake = Lake::open(options, Arc::clone(&clock), &NoReplay).await.unwrap();
+    let book = spanledger_ledger::prices::PriceBook::embedded().unwrap();
+    let engine = Engine::new(lake, book, Arc::clone(&clock)).unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let shared = crate::Shared::new(engine.clone()).with_state(state.clone());
+    let settings = TaskSettings {
+        inline_window: Duration::from_millis(20),
+        ..TaskSettings::default()
+    };
+    let tasks = Tasks::open(&state, clock, Arc::new(crate::runner::ToolRunner { shared }), settings);
+
+    let endless = "SELECT count(*) FROM generate_series(1, 1000000) AS a(x), generate_series(1, 1000000) AS b(y) \
+        WHERE (a.x * b.y) % 7 = 3";
+    let arguments = json!({ "query": endless }).as_object().cloned();
+    let free = engine.free_turns();
+    let job = Job::new(me(), "run_sql", arguments);
+    let outcome = tasks.call(job, MODERN, &CancellationToken::new()).await.unwrap();
+    let Outcome::Task(created) = outcome else {
+        panic!("{outcome:?}");
+    };
+    while engine.free_turns() != free - 1 {
+        tokio::task::yield_now().await;
+    }
+    tasks.cancel(&me(), &created.task.task_id).await.unwrap();
+    // the statement would go on for minutes
+    while engine.free_turns() != free {
+        tokio::task::yield_now().await;
+    }
+}

@@ -21,7 +21,7 @@ Examples:
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   spanledger allocation import allocation.toml --dry-run   what would change; writes nothing
-  spanledger allocation import allocation.toml             a new version, in use from the next start
+  spanledger allocation import allocation.toml             a new version, taken up by a running server
   spanledger allocation import data-team.toml --name data  beside other files, under a name of its own
 docs/allocation.md describes the file.";
 
@@ -43,7 +43,7 @@ Examples:
 
 const USE_EXAMPLES: &str = "\
 Examples:
-  spanledger allocation use v1     go back to version 1, from the next start of the server
+  spanledger allocation use v1     go back to version 1; a running server takes it up
   spanledger allocation use v0     no rules";
 
 const SPLIT_EXAMPLES: &str = "\

@@ -21,6 +21,8 @@
 //! | [`evaluations`] | fifty questions of an analyst have their exact answers, by the tools of the MCP server |
 //! | [`keys`] | keys are made and revoked beside a server and found nowhere else; two tenants are two ledgers |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
+//! | [`floods`] | silence, slowness, resets and floods are bounded, and a healthy tenant is served |
+//! | [`tenants`] | every route by every credential: its rule holds, and no byte of another tenant comes back |
 //! | [`tasks`] | MCP tasks by the clients that people have, over restarts, to their expiry |
 //! | [`cli`] | exit codes, help, formats, import, doctor |
 
@@ -39,6 +41,7 @@ mod crash;
 mod emitters;
 mod evaluations;
 mod faces;
+mod floods;
 mod keys;
 mod lake;
 mod oauth;
@@ -50,4 +53,5 @@ mod sdks;
 mod settle;
 mod support;
 mod tasks;
+mod tenants;
 mod tools;

@@ -10,7 +10,7 @@ use super::ports::Addresses;
 use crate::exit::{Kind, fail};
 
 /// The screen of `serve`.
-pub fn render(addresses: &Addresses, data: &Path, is_waiting: bool) -> String {
+pub fn render(addresses: &Addresses, data: &Path, is_waiting: bool, needs_key: bool) -> String {
     let Addresses {
         http,
         otlp_grpc,
@@ -43,6 +43,11 @@ A test span:
         data = data.display(),
         curl = test_span(addresses),
     );
+    if needs_key {
+        text.push_str(
+            "\nEvery request needs a key: -H 'authorization: Bearer sl_…', or OTEL_EXPORTER_OTLP_HEADERS for SDKs\n",
+        );
+    }
     if is_waiting {
         text.push_str("\nwaiting for the first span (Ctrl-C stops)\n");
     } else {
@@ -123,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_screen_names_every_address_and_fits() {
-        let text = render(&addresses(), Path::new("./spanledger-data"), true);
+        let text = render(&addresses(), Path::new("./spanledger-data"), true, true);
         for part in [
             "127.0.0.1:8080",
             "127.0.0.1:4317",
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_pasted_json_is_json() {
-        let text = render(&addresses(), Path::new("x"), true);
+        let text = render(&addresses(), Path::new("x"), true, false);
         let client = text.lines().find(|line| line.contains("mcpServers")).unwrap();
         serde_json::from_str::<Value>(client.trim()).unwrap();
         let span = test_span(&addresses());

@@ -18,6 +18,7 @@ pub struct GrpcClient {
     traces: TraceServiceClient<Channel>,
     logs: LogsServiceClient<Channel>,
     metrics: MetricsServiceClient<Channel>,
+    authorization: Option<String>,
 }
 
 impl GrpcClient {
@@ -31,7 +32,25 @@ impl GrpcClient {
             traces: TraceServiceClient::new(channel.clone()),
             logs: LogsServiceClient::new(channel.clone()),
             metrics: MetricsServiceClient::new(channel),
+            authorization: None,
         })
+    }
+
+    /// The same connection, with this `authorization` on every request.
+    #[must_use]
+    pub fn with_authorization(&self, authorization: &str) -> Self {
+        Self {
+            authorization: Some(authorization.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    fn with_metadata<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(value) = self.authorization.as_ref().and_then(|value| value.parse().ok()) {
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
     }
 
     /// The same connection, with requests under gzip.
@@ -51,6 +70,7 @@ impl GrpcClient {
             traces: self.traces.clone().send_compressed(encoding),
             logs: self.logs.clone().send_compressed(encoding),
             metrics: self.metrics.clone().send_compressed(encoding),
+            authorization: self.authorization.clone(),
         }
     }
 
@@ -62,7 +82,7 @@ impl GrpcClient {
     pub async fn export(&self, request: ExportTraceServiceRequest) -> Result<ExportTraceServiceResponse, Status> {
         self.traces
             .clone()
-            .export(request)
+            .export(self.with_metadata(request))
             .await
             .map(tonic::Response::into_inner)
     }
@@ -75,15 +95,30 @@ impl GrpcClient {
     pub async fn send(&self, request: Request) -> Result<i64, Status> {
         Ok(match request {
             Request::Traces(request) => {
-                let answer = self.traces.clone().export(request).await?.into_inner();
+                let answer = self
+                    .traces
+                    .clone()
+                    .export(self.with_metadata(request))
+                    .await?
+                    .into_inner();
                 answer.partial_success.map_or(0, |partial| partial.rejected_spans)
             }
             Request::Logs(request) => {
-                let answer = self.logs.clone().export(request).await?.into_inner();
+                let answer = self
+                    .logs
+                    .clone()
+                    .export(self.with_metadata(request))
+                    .await?
+                    .into_inner();
                 answer.partial_success.map_or(0, |partial| partial.rejected_log_records)
             }
             Request::Metrics(request) => {
-                let answer = self.metrics.clone().export(request).await?.into_inner();
+                let answer = self
+                    .metrics
+                    .clone()
+                    .export(self.with_metadata(request))
+                    .await?
+                    .into_inner();
                 answer.partial_success.map_or(0, |partial| partial.rejected_data_points)
             }
         })

@@ -236,6 +236,16 @@ impl Server {
         .await
     }
 
+    /// Any request on the HTTP port.
+    ///
+    /// # Errors
+    /// Where no answer comes, or the method is none.
+    pub async fn request(&self, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let method = reqwest::Method::from_bytes(method.as_bytes())?;
+        let request = self.client.request(method, format!("{}{path}", self.addresses.http));
+        self.send(request.body(body.to_owned()), headers).await
+    }
+
     /// The rows of a query.
     ///
     /// # Errors

@@ -1,0 +1,252 @@
+//! Floods (S9): connections that say nothing or speak slowly, HTTP/2 rapid reset, a tenant that asks far more than it
+//! may. Each is bounded or told to wait, and a healthy tenant is answered all the while.
+//!
+//! Nothing here asserts a time: counts are asserted, the ratio of the healthy tenant's p99 is printed (it is a figure
+//! of `docs/proof.md`, measured on a release build and a quiet machine).
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use spanledger_testkit::grpc::{Code, GrpcClient};
+use spanledger_testkit::otlp::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{TestServer, run_ok};
+
+/// Well past the time after which a silent or slow connection is closed (10 s and 30 s).
+const CLOSING_DEADLINE: Duration = Duration::from_secs(90);
+/// What each tenant may ask in these tests: small, so that a slow machine floods as well as a fast one.
+const LIMITS: [(&str, &str); 2] = [
+    ("SPANLEDGER_LIMITS_API_REQUESTS_PER_SECOND", "100"),
+    ("SPANLEDGER_LIMITS_OTLP_REQUESTS_PER_SECOND", "100"),
+];
+/// At once, ten seconds of the rate.
+const BURST: usize = 1_000;
+const FLOOD_CONNECTIONS: usize = 50;
+const FLOOD_REQUESTS: usize = 100_000;
+/// Requests that are written before their answers are read.
+const PIPELINE: usize = 100;
+const HEALTHY_REQUESTS: usize = 200;
+
+async fn server() -> TestServer {
+    TestServer::start_in(&["serve", "--access", "required"], &LIMITS).await
+}
+
+fn key(server: &TestServer, tenant: &str, role: &str) -> String {
+    let data = server.data().to_str().unwrap();
+    let arguments = [
+        "keys", "create", "--data", data, "--tenant", tenant, "--role", role, "--format", "json",
+    ];
+    let said: Value = serde_json::from_str(&run_ok(server.data().parent().unwrap(), &arguments)).unwrap();
+    format!("Bearer {}", said["key"].as_str().unwrap())
+}
+
+fn host(url: &str) -> &str {
+    url.trim_start_matches("http://")
+}
+
+/// Asks so many times, one after the other; all must be answered 200. Gives back the p99.
+async fn healthy(server: &TestServer, key: &str, n: usize) -> Duration {
+    let mut times = Vec::with_capacity(n);
+    for _ in 0..n {
+        let started = Instant::now();
+        let answer = server
+            .request("GET", "/api/v1/session", "", &[("authorization", key)])
+            .await
+            .unwrap();
+        times.push(started.elapsed());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    times.sort();
+    times[n * 99 / 100 - 1]
+}
+
+/// Waits until the server ends a connection, by an end or a reset.
+async fn closed(mut stream: TcpStream) {
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(CLOSING_DEADLINE, stream.read_to_end(&mut said)).await;
+    assert!(ended.is_ok(), "a connection is still open after {CLOSING_DEADLINE:?}");
+    // hyper may say 408 first
+    assert!(!said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test]
+async fn silent_and_slow_connections_are_closed_and_others_are_served_meanwhile() {
+    let server = server().await;
+    let key = key(&server, "quiet", "viewer");
+    // the first keeps its connection, as a dashboard or an exporter does
+    healthy(&server, &key, 1).await;
+    let address = host(&server.addresses().http);
+    let mut waiting = Vec::new();
+    for n in 0..1_000 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        match n % 4 {
+            // nothing, the half of what HTTP/2 begins with, the half of a request
+            0 | 1 => {}
+            2 => stream.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap(),
+            _ => stream
+                .write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: loc")
+                .await
+                .unwrap(),
+        }
+        waiting.push(tokio::spawn(closed(stream)));
+    }
+    healthy(&server, &key, 50).await;
+    for waiting in waiting {
+        waiting.await.unwrap();
+    }
+    // and for new connections there is room again
+    let again = TcpStream::connect(address).await.unwrap();
+    drop(again);
+    healthy(&server, &key, 1).await;
+}
+
+/// A frame of HTTP/2: length, type, flags, stream, payload.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn a_rapid_reset_ends_its_connection_and_no_other() {
+    let server = server().await;
+    let key = key(&server, "quiet", "viewer");
+    for address in [&server.addresses().http, &server.addresses().otlp_grpc] {
+        let authority = host(address);
+        // indexed :method GET, :scheme http, :path /, and a literal :authority
+        let mut head = vec![0x82, 0x86, 0x84, 0x41, u8::try_from(authority.len()).unwrap()];
+        head.extend(authority.as_bytes());
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(4, 0, 0, &[]));
+        for n in 0..20_000 {
+            let stream = 2 * n + 1;
+            bytes.extend(frame(1, 0b101, stream, &head));
+            bytes.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+        }
+        let stream = TcpStream::connect(authority).await.unwrap();
+        let (mut reading, mut writing) = stream.into_split();
+        let sending = tokio::spawn(async move {
+            // it fails when the server has had enough
+            let _refused = writing.write_all(&bytes).await;
+            writing
+        });
+        healthy(&server, &key, 20).await;
+        let mut said = Vec::new();
+        let ended = tokio::time::timeout(CLOSING_DEADLINE, reading.read_to_end(&mut said)).await;
+        assert!(ended.is_ok(), "{address}: the connection goes on");
+        sending.await.unwrap();
+        // GOAWAY with ENHANCE_YOUR_CALM, unless the reset of the socket overtook it
+        let calm = [0, 0, 0, 0xb];
+        let said_so = said.windows(13).any(|part| part[0] == 7 && part[9..] == calm);
+        assert!(said_so || ended.unwrap().is_err(), "{address}: {} bytes", said.len());
+    }
+    healthy(&server, &key, 20).await;
+}
+
+/// Sends requests in pipelines over one connection and counts the answers by status.
+async fn flood(address: String, request: String, n: usize) -> (usize, usize) {
+    let (mut n_ok, mut n_limited) = (0, 0);
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let batch = request.repeat(PIPELINE);
+    for _ in 0..n / PIPELINE {
+        stream.write_all(batch.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        let count = |said: &[u8], status: &[u8]| said.windows(status.len()).filter(|part| *part == status).count();
+        let mut buffer = [0; 64 << 10];
+        loop {
+            let ok = count(&said, b"HTTP/1.1 200 OK");
+            let limited = count(&said, b"HTTP/1.1 429 Too Many");
+            if ok + limited == PIPELINE && said.ends_with(b"}") {
+                assert_eq!(count(&said, b"retry-after: "), limited);
+                n_ok += ok;
+                n_limited += limited;
+                break;
+            }
+            let n = stream.read(&mut buffer).await.unwrap();
+            assert!(n > 0, "the server hung up: {}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&buffer[..n]);
+        }
+    }
+    (n_ok, n_limited)
+}
+
+#[tokio::test]
+async fn a_tenant_that_floods_is_told_to_wait_and_another_is_served() {
+    let server = server().await;
+    let (loud, quiet) = (key(&server, "loud", "viewer"), key(&server, "quiet", "viewer"));
+    let before = healthy(&server, &quiet, HEALTHY_REQUESTS).await;
+    let address = host(&server.addresses().http).to_owned();
+    let request = format!("GET /api/v1/session HTTP/1.1\r\nHost: {address}\r\nAuthorization: {loud}\r\n\r\n");
+    let started = Instant::now();
+    let floods: Vec<_> = (0..FLOOD_CONNECTIONS)
+        .map(|_| {
+            let n = FLOOD_REQUESTS / FLOOD_CONNECTIONS;
+            tokio::spawn(flood(address.clone(), request.clone(), n))
+        })
+        .collect();
+    let during = healthy(&server, &quiet, HEALTHY_REQUESTS).await;
+    let (mut n_ok, mut n_limited) = (0, 0);
+    for flood in floods {
+        let (ok, limited) = flood.await.unwrap();
+        n_ok += ok;
+        n_limited += limited;
+    }
+    let seconds = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
+    assert_eq!(n_ok + n_limited, FLOOD_REQUESTS);
+    // no more than the burst and the rate, and no less than the burst
+    assert!(
+        n_ok >= BURST && n_ok <= BURST + 100 * seconds + 100,
+        "{n_ok} in {seconds} s"
+    );
+    println!(
+        "{n_ok} of {FLOOD_REQUESTS} requests answered in {seconds} s, {n_limited} told to wait; healthy p99 {before:?} quiet, {during:?} in the flood, ratio {:.2}",
+        during.as_secs_f64() / before.as_secs_f64()
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_that_sends_too_much_is_told_to_wait_in_otlp_and_another_stores() {
+    let server = server().await;
+    let (loud, quiet) = (key(&server, "loud", "ingest"), key(&server, "quiet", "ingest"));
+    let send = async |key: &str| {
+        let headers = [("content-type", "application/json"), ("authorization", key)];
+        server.post_raw(Signal::Traces, b"{}".to_vec(), &headers).await.unwrap()
+    };
+    let mut limited = None;
+    for _ in 0..20 * BURST {
+        let answer = send(&loud).await;
+        if answer.status != 200 {
+            limited = Some(answer);
+            break;
+        }
+    }
+    // a machine that cannot send a hundred a second is not flooding
+    let Some(limited) = limited else {
+        panic!("20,000 requests were all taken")
+    };
+    assert_eq!(limited.status, 429, "{}", limited.text());
+    assert!(
+        limited
+            .header("retry-after")
+            .is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 1)
+    );
+    assert_eq!(limited.json().unwrap()["code"], 8, "{}", limited.text());
+    assert_eq!(send(&quiet).await.status, 200);
+    let client = GrpcClient::connect(&server.addresses().otlp_grpc).await.unwrap();
+    let (loud, quiet) = (client.with_authorization(&loud), client.with_authorization(&quiet));
+    let mut refused = None;
+    for _ in 0..20 * BURST {
+        refused = loud.export(Default::default()).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(
+        refused.details().windows(9).any(|part| part == b"RetryInfo"),
+        "no RetryInfo: it would not be sent again"
+    );
+    quiet.export(Default::default()).await.unwrap();
+}

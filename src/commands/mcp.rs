@@ -27,7 +27,8 @@ pub async fn run(_args: &McpArgs, config: &Config) -> anyhow::Result<Outcome> {
     let state = State::open(config.data()).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let principal = principal(config, &state, &clock).await?;
-    let audit = Audit::open(state.clone(), clock, config.access.audit_retention_days.value);
+    // How long entries are kept is the server's business, whose settings may be others.
+    let audit = Audit::open(state.clone(), clock, 0);
     let mut shared = Shared::new(engine)
         .with_state(state)
         .with_data(config.data())

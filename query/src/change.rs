@@ -681,6 +681,12 @@ fn notes(change: &Change, periods: &Periods) -> Vec<String> {
         .into_iter()
         .filter(|(_, part)| part.0 != 0)
         .collect();
+    let (size, spread) = (change.parts.context_size, change.parts.token_mix);
+    if size.0.signum() * spread.0.signum() < 0 {
+        // More context that came from a cache: two large figures that say little apart.
+        parts.retain(|(name, _)| !["context_size", "token_mix"].contains(name));
+        parts.push(("context", size + spread));
+    }
     parts.sort_by_key(|(_, part)| std::cmp::Reverse(part.0.abs()));
     for (name, part) in parts {
         // Below a tenth of a percent of what moved, a part is no reason.
@@ -695,6 +701,12 @@ fn notes(change: &Change, periods: &Periods) -> Vec<String> {
             "mix" => format!("mix {part}: calls moved between teams, agents and models, new and gone ones included"),
             "context_size" => format!(
                 "context size {part}: {} tokens a model call, {} before",
+                per_call(new),
+                per_call(old)
+            ),
+            "context" => format!(
+                "context {part} in sum: context size {size} ({} tokens a model call, {} before) and token mix {spread} \
+                 (another share from the cache or of output)",
                 per_call(new),
                 per_call(old)
             ),

@@ -137,6 +137,12 @@ pub struct CostsArgs {
     /// Show what tools cost: context tax, of it idle, results read first and again, calls written, own price
     #[arg(long)]
     pub measures: bool,
+    /// Each row over time: hour, day, week or month
+    #[arg(long, value_name = "INTERVAL", value_parser = ["hour", "day", "week", "month"])]
+    pub interval: Option<String>,
+    /// Beside the same length of time before --since
+    #[arg(long, requires = "since")]
+    pub compare: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub format: RowFormat,

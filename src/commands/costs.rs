@@ -68,25 +68,64 @@ const TOOL_TABLE: [&str; 11] = [
     "cost_per_success",
 ];
 
+/// Columns that `--compare` adds.
+const COMPARED: [&str; 2] = ["change", "change_percent"];
+
 /// Runs the command.
 pub async fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<Outcome> {
     let source = Source::open(&args.at, config).await?;
     let answer = source.get("/api/v1/costs", &query(args)?).await?;
+    let (answer, by) = match (&args.interval, args.format) {
+        // JSON is the answer as it came.
+        (None, _) | (_, RowFormat::Json) => (answer, args.by.clone()),
+        (Some(_), _) => points(answer, &args.by),
+    };
+    let compared = if args.compare && args.interval.is_none() {
+        &COMPARED[..]
+    } else {
+        &[]
+    };
     let mut out = output::stdout();
     match args.format {
         RowFormat::Table => {
             let measures = if args.measures { &TOOL_TABLE[..] } else { &MEASURES[..] };
-            out.write_all(table(&args.by, measures, &answer).as_bytes())?;
+            let (cost, rest) = measures.split_at(1);
+            let measures: Vec<&str> = [cost, compared, rest].concat();
+            out.write_all(table(&by, &measures, &answer).as_bytes())?;
         }
         format => {
             let measures = if args.measures { &TOOL_MEASURES[..] } else { &[] };
-            let columns = args.by.iter().map(String::as_str).chain(COLUMNS);
-            let columns: Vec<&str> = columns.chain(measures.iter().copied()).collect();
+            let columns = by.iter().map(String::as_str).chain(COLUMNS);
+            let columns: Vec<&str> = columns.chain(measures.iter().chain(compared).copied()).collect();
             output::write_rows(&output::rows_of(answer)?, &columns, format, &mut out)?;
         }
     }
     out.flush()?;
     Ok(Outcome::Done)
+}
+
+/// The answer with a row for each point of its series, and the name of the time as the first dimension.
+fn points(mut answer: Value, by: &[String]) -> (Value, Vec<String>) {
+    let mut points = Vec::new();
+    let rows = answer.get("rows").and_then(Value::as_array).into_iter().flatten();
+    for row in rows.chain(answer.get("other")) {
+        for point in row.get("series").and_then(Value::as_array).into_iter().flatten() {
+            let mut point = point.clone();
+            for dimension in by {
+                // What the limit cut off has no names.
+                let value = row.get(dimension).cloned().unwrap_or_else(|| Value::from("(other)"));
+                if let Value::Object(fields) = &mut point {
+                    fields.insert(dimension.clone(), value);
+                }
+            }
+            points.push(point);
+        }
+    }
+    if let Value::Object(fields) = &mut answer {
+        fields.insert("rows".to_owned(), Value::from(points));
+    }
+    let time = std::iter::once("time".to_owned());
+    (answer, time.chain(by.iter().cloned()).collect())
 }
 
 /// The query of `GET /api/v1/costs`.
@@ -105,6 +144,8 @@ fn query(args: &CostsArgs) -> anyhow::Result<Vec<(String, String)>> {
     add("agent", args.agent.as_deref());
     add("model", args.model.as_deref());
     add("measures", args.measures.then_some("true"));
+    add("interval", args.interval.as_deref());
+    add("compare", args.compare.then_some("previous"));
     for filter in &args.filters {
         let (dimension, value) = filter.split_once('=').ok_or_else(|| {
             fail(
@@ -184,11 +225,12 @@ fn line(by: &[String], measures: &[&str], row: &Value) -> Map<String, Value> {
         line.insert(dimension.clone(), row.get(dimension).cloned().unwrap_or(Value::Null));
     }
     for measure in measures {
-        let is_money = *measure == "cost" || TOOL_MEASURES.contains(measure);
+        let is_money = ["cost", "change"].contains(measure) || TOOL_MEASURES.contains(measure);
         let text = match row.get(*measure) {
             None => continue,
             Some(Value::Null) => if *measure == "cost" { "unpriced" } else { "" }.to_owned(),
             Some(value) if is_money => dollars(value, 4),
+            Some(Value::String(percent)) => format!("{percent} %"),
             Some(value) => value.as_i64().map_or_else(|| value.to_string(), grouped),
         };
         line.insert((*measure).to_owned(), Value::from(text));
@@ -226,6 +268,30 @@ mod tests {
     }
 
     #[test]
+    fn every_point_of_a_series_is_a_row_that_says_of_what() {
+        let answer = json!({
+            "rows": [{ "team": "a", "cost": "3", "series": [{ "time": "2026-06-01", "cost": "1" }, { "time": "2026-06-02", "cost": "2" }] }],
+            "other": { "cost": "4", "series": [{ "time": "2026-06-02", "cost": "4" }] },
+            "total": { "cost": "7" },
+        });
+        let (answer, by) = points(answer, &["team".to_owned()]);
+        assert_eq!(by, ["time", "team"]);
+        let rows: Vec<String> = answer["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::to_string)
+            .collect();
+        assert_eq!(rows.len(), 3);
+        assert!(
+            rows[2].contains("(other)") && rows[2].contains("2026-06-02"),
+            "{}",
+            rows[2]
+        );
+        assert!(table(&by, &MEASURES, &answer).contains("$7.0000"));
+    }
+
+    #[test]
     fn a_filter_without_a_value_is_refused() {
         let args = CostsArgs {
             at: crate::cli::Where::default(),
@@ -237,11 +303,15 @@ mod tests {
             model: None,
             filters: vec!["server=github".to_owned()],
             measures: false,
+            interval: Some("day".to_owned()),
+            compare: true,
             format: RowFormat::Table,
         };
         let pairs = query(&args).unwrap();
         assert!(pairs.contains(&("by".to_owned(), "team,tool".to_owned())));
         assert!(pairs.contains(&("server".to_owned(), "github".to_owned())));
+        assert!(pairs.contains(&("interval".to_owned(), "day".to_owned())));
+        assert!(pairs.contains(&("compare".to_owned(), "previous".to_owned())));
         assert!(
             query(&CostsArgs {
                 filters: vec!["server".to_owned()],

@@ -16,7 +16,19 @@ pub(crate) const NAME: &str = "describe_data";
 const ARGUMENTS: [&str; 3] = ["table", "dimension", "search"];
 /// Dimensions whose values the overview names.
 const SHOWN: [&str; 5] = ["team", "agent", "server", "tool", "model"];
-const MEASURES: &str = "cost, tokens, calls, llm_calls, errors, unpriced_tokens";
+const MEASURES: [&str; 11] = [
+    "cost",
+    "tokens",
+    "calls",
+    "llm_calls",
+    "errors",
+    "unpriced_tokens",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "unpriced_calls",
+];
 
 pub(crate) fn definition() -> Tool {
     let tables = TABLES.map(|table| table.name);
@@ -30,7 +42,7 @@ pub(crate) fn definition() -> Tool {
             "properties": {
                 "table": { "type": "string", "enum": tables },
                 "dimension": { "type": "string", "enum": Dimension::ALL.map(Dimension::name) },
-                "search": { "type": "string", "description": "part of a dimension's value" }
+                "search": { "type": "string", "description": "part of a dimension's value, its beginning first" }
             },
             "additionalProperties": false
         }),
@@ -40,6 +52,7 @@ pub(crate) fn definition() -> Tool {
                 "time_range": { "type": "object" },
                 "counts": { "type": "object" },
                 "dimensions": { "type": "array", "items": { "type": "string" } },
+                "measures": { "type": "array", "items": { "type": "string" } },
                 "values": { "type": "object", "additionalProperties": { "type": "array", "items": nullable_text() } },
                 "unpriced_models": { "type": "array", "items": nullable_text() },
                 "tables": { "type": "object", "additionalProperties": { "type": "string" } },
@@ -127,7 +140,7 @@ fn sql_type(arrow: &str) -> String {
 async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> Result<Answer> {
     let report = report(call, dimension, 0).await?;
     let wanted = search.map(str::to_lowercase);
-    let matching: Vec<_> = report
+    let mut matching: Vec<_> = report
         .rows
         .iter()
         .filter_map(|row| row.keys.first())
@@ -138,6 +151,10 @@ async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> 
         })
         .map(|key| key.as_deref().map(clean))
         .collect();
+    // The sort is stable: among those that begin alike the dearest comes first.
+    if let Some(wanted) = &wanted {
+        matching.sort_by_key(|key| !key.as_ref().is_some_and(|key| key.to_lowercase().starts_with(wanted)));
+    }
     let truncated = matching.len() > DIMENSION_VALUES || report.other.is_some();
     let shown = &matching[..matching.len().min(DIMENSION_VALUES)];
     let mut notes = Vec::new();
@@ -150,7 +167,15 @@ async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> 
         ));
     }
     if shown.is_empty() {
-        notes.push("no such value".to_owned());
+        let nearest = match search {
+            Some(search) => call.engine.nearest_values(call.principal, dimension, search).await?,
+            None => Vec::new(),
+        };
+        let nearest: Vec<String> = nearest.iter().map(|value| clean(value)).collect();
+        notes.push(match nearest.is_empty() {
+            true => "no such value".to_owned(),
+            false => format!("no such value; the nearest: {}", nearest.join(", ")),
+        });
     } else {
         notes.push(DATA_NOTE.to_owned());
     }
@@ -216,7 +241,7 @@ async fn overview(call: &Call<'_>) -> Result<Answer> {
         .map(|model| model.as_deref().unwrap_or("(none)"))
         .collect();
     let text = format!(
-        "calls from {} to {} (UTC){}; {counts}\ndimensions: {}\nmeasures: {MEASURES}\ndearest values:\n{listed}models without a price: {}\n\
+        "calls from {} to {} (UTC){}; {counts}\ndimensions: {}\nmeasures: {}\ndearest values:\n{listed}models without a price: {}\n\
          tables (run_sql), one row is:\n{}\n{}",
         shown(&first),
         shown(&last),
@@ -224,6 +249,7 @@ async fn overview(call: &Call<'_>) -> Result<Answer> {
             .as_ref()
             .map_or_else(String::new, |at| format!(", settled up to {at}")),
         dimensions.join(", "),
+        MEASURES.join(", "),
         if unpriced_names.is_empty() {
             "none".to_owned()
         } else {
@@ -239,6 +265,7 @@ async fn overview(call: &Call<'_>) -> Result<Answer> {
             "time_range": { "first": first, "last": last, "settled_at": settled },
             "counts": counts,
             "dimensions": dimensions,
+            "measures": MEASURES,
             "values": values,
             "unpriced_models": unpriced,
             "tables": tables,

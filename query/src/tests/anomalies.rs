@@ -139,7 +139,7 @@ async fn an_incident_of_two_hours_is_one_episode_with_its_money_and_its_calls() 
 async fn a_loop_of_failing_calls_is_the_cause_of_the_spike_it_made() {
     let mut books = weeks();
     let start_ns = NOW_NS - 3 * DAY_NS - 7 * HOUR_NS;
-    for number in 0..200 {
+    for number in 0..200_u32 {
         let at_ns = start_ns + i64::from(number) * 10_000_000_000;
         let mut model = call("default", 1, CallKind::Llm, at_ns, "support");
         model.call_id = CallId(hash_parts(&[b"loop", &number.to_le_bytes()]));

@@ -18,6 +18,7 @@
 //! | `GET /traces/{id}` | the tree of a trace |
 //! | `GET /prices` | `?model=&provider=&at=` |
 //! | `POST /what-if` | what calls would have cost otherwise: `{"scenarios": [{"models": {"a*": "b"}, …}], "by", "since", "until", "filters", "limit"}` |
+//! | `POST /reports` | makes a report and keeps it: `{"kind", "period", "format", "team", "by", "filters"}`; `GET` lists, `GET /reports/{id}` downloads |
 //! | `GET /status` | version, addresses, counts, freshness |
 //! | `POST /settle` | settles everything acknowledged so far (`?rebuild=true`: compares the whole lake with its observations), then answers the positions and what was written |
 //!
@@ -27,6 +28,7 @@
 
 mod anomalies;
 mod change;
+mod reports;
 mod what_if;
 
 use std::collections::HashMap;
@@ -59,6 +61,7 @@ use crate::format::{Format, write};
 use crate::limits::{BODY_BYTES_MAX, CALLS_DEFAULT, CALLS_MAX, ROWS_MAX};
 use crate::overview::ServerStatus;
 use crate::savings::{Kind, SavingsRequest};
+use crate::report::Reports;
 use crate::spend::Interval;
 use crate::time::{format_instant, parse_instant};
 
@@ -94,6 +97,11 @@ pub trait Control: Send + Sync + 'static {
 
     /// What the server says about itself.
     fn facts(&self) -> ServerFacts;
+
+    /// The reports that are kept, where some are.
+    fn reports(&self) -> Option<&Reports> {
+        None
+    }
 }
 
 /// What a server says about itself.
@@ -143,6 +151,9 @@ routes! {
     GET "/api/v1/prices", Need::Scope(Scope::CostsRead) => prices;
     GET "/api/v1/status", Need::Scope(Scope::CostsRead) => status;
     POST "/api/v1/what-if", Need::Scope(Scope::CostsRead) => what_if::what_if;
+    POST "/api/v1/reports", Need::Scope(Scope::CostsRead) => reports::make;
+    GET "/api/v1/reports", Need::Scope(Scope::CostsRead) => reports::list;
+    GET "/api/v1/reports/{id}", Need::Scope(Scope::CostsRead) => reports::download;
     POST "/api/v1/settle", Need::Scope(Scope::Admin) => settle;
     ANY "/api/v1/{*rest}", Need::Credential => unknown;
 }
@@ -481,7 +492,7 @@ async fn unknown(Path(rest): Path<String>) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!(
-            "there is no /api/v1/{rest}; routes: sql, anomalies, costs, change, spend, overview, calls, calls/{{id}}/explain, calls/{{id}}/pieces, coverage, traces/{{id}}, prices, what-if, status, settle"
+            "there is no /api/v1/{rest}; routes: sql, anomalies, costs, change, spend, overview, calls, calls/{{id}}/explain, calls/{{id}}/pieces, coverage, traces/{{id}}, prices, what-if, reports, reports/{{id}}, status, settle"
         ),
     )
 }

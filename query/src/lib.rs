@@ -28,6 +28,7 @@
 //! | [`explain`] | how one call was put together, field by field |
 //! | [`pieces`] | whose each part of a model call's cost was, recomputed |
 //! | [`dialects`] | what is asked about dialects, answered by the binary |
+//! | [`report`] | statements and exports as files, and those that are kept |
 //! | [`what_if`] | what calls would have cost otherwise |
 //! | [`http`] | the routes under `/api/v1` |
 //! | [`limits`] | every limit, with its reason |
@@ -59,6 +60,7 @@ mod mapping;
 pub mod measures;
 pub mod overview;
 pub mod pieces;
+pub mod report;
 mod rows;
 pub mod sandbox;
 pub mod savings;

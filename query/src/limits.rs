@@ -85,3 +85,5 @@ pub const WHAT_IF_SCENARIOS_MAX: usize = 12;
 pub const WHAT_IF_MODELS_MAX: usize = 32;
 /// Bytes of a name in a scenario: a model's ARN has about 150.
 pub const WHAT_IF_TEXT_BYTES_MAX: usize = 256;
+/// Time of one statement of a report: it may read a month of a large company.
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(300);

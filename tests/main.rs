@@ -24,6 +24,7 @@
 //! | [`floods`] | silence, slowness, resets and floods are bounded, and a healthy tenant is served |
 //! | [`tenants`] | every route by every credential: its rule holds, and no byte of another tenant comes back |
 //! | [`tasks`] | MCP tasks by the clients that people have, over restarts, to their expiry |
+//! | [`conformance`] | the official conformance suite passes: all of it with fixtures, what any server can pass without |
 //! | [`cli`] | exit codes, help, formats, import, doctor |
 
 #![allow(
@@ -37,6 +38,7 @@ mod allocation;
 mod attribution;
 mod captures;
 mod cli;
+mod conformance;
 mod crash;
 mod emitters;
 mod evaluations;

@@ -1,7 +1,7 @@
 //! What an hour or a day should have cost, and when one cost far more: seasonal median and MAD, in exact integers.
 //!
-//! Pure. A bucket is compared with the others of its season: the same hour of the same weekday, else the same hour of
-//! working days or weekends, else the same hour (days likewise). Median and median absolute deviation ignore up to half
+//! Pure. A bucket is compared with the others of its season: the same hour of the same weekday, and the same hour of
+//! working days or weekends, whichever is higher; without either the same hour (days likewise). Median and median absolute deviation ignore up to half
 //! of outliers (Rousseeuw and Croux 1993), so an incident does not hide itself or its neighbours. The bucket judged
 //! is never among those it is judged by. Deviations of the season are few, so they are not trusted to be small: the
 //! scale is at least that of the whole series, and a tenth of what is expected.
@@ -165,19 +165,25 @@ impl<'v> Seasons<'v> {
             alike.filter_map(|other| self.values.get(*other).copied()).collect()
         };
         let is_weekend = |weekday: i64| weekday >= 5;
-        let levels: [&dyn Fn(i64) -> bool; 3] = [
-            &|other| other == weekday,
-            &|other| is_weekend(other) == is_weekend(weekday),
-            &|_| true,
-        ];
-        let season = levels
-            .into_iter()
-            .map(others)
-            .find(|others| others.len() >= SEASON_MIN)?;
-        let median = median(season.clone());
-        let deviation = deviation(season.into_iter().map(|value| (value - median).abs()).collect());
-        Some((median, deviation))
+        let of_weekday = judge(others(&|other| other == weekday));
+        let of_sort = judge(others(&|other| is_weekend(other) == is_weekend(weekday)));
+        // A weekday has few others, of which half may be silent by chance: it can raise what is usual, not lower it.
+        match (of_weekday, of_sort) {
+            (Some(weekday), Some(sort)) => Some((weekday.0.max(sort.0), weekday.1.max(sort.1))),
+            (None, None) => judge(others(&|_| true)),
+            (one, other) => one.or(other),
+        }
     }
+}
+
+/// Median of a season and the deviation from it; none of a season of too few.
+fn judge(season: Vec<i128>) -> Option<(i128, i128)> {
+    if season.len() < SEASON_MIN {
+        return None;
+    }
+    let median = median(season.clone());
+    let deviation = deviation(season.into_iter().map(|value| (value - median).abs()).collect());
+    Some((median, deviation))
 }
 
 fn bucket(first: i64, index: usize) -> i64 {

@@ -46,6 +46,19 @@ pub(crate) fn needs(tool: &str, arguments: &Value) -> Scopes {
     }
 }
 
+/// Names the task in the header as the body does, where a client left the header out (FastMCP 4.1). One that says
+/// something else is refused by the protocol layer, as it must be.
+fn name_task(headers: &mut HeaderMap, message: &Value) {
+    let is_task = matches!(
+        message["method"].as_str(),
+        Some("tasks/get" | "tasks/update" | "tasks/cancel")
+    );
+    let id = message["params"]["taskId"].as_str().filter(|_| is_task);
+    if let Some(Ok(id)) = id.map(HeaderValue::from_str) {
+        headers.entry("mcp-name").or_insert(id);
+    }
+}
+
 /// True for an argument that is given as true, in any of the forms that clients send.
 fn is_set(argument: &Value) -> bool {
     argument == &Value::Bool(true) || argument == "true"
@@ -165,6 +178,7 @@ impl Front {
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        name_task(&mut parts.headers, message);
         let request = Request::from_parts(parts, Body::from(body));
         if in_session {
             return self.sessions.service.handle(request).await.map(Body::new);

@@ -130,8 +130,8 @@ async fn a_key_works_at_once_and_dies_when_revoked_and_its_secret_is_found_nowhe
         assert!(!secrets.iter().any(|secret| answer.text().contains(secret)));
     }
 
-    let capture = Capture::load("claude-code-agent").or_else(|_| Capture::load(&captures::names().unwrap()[0]));
-    for body in &capture.unwrap().bodies {
+    let capture = Capture::load("claude-code").unwrap();
+    for body in &capture.bodies {
         let headers = [("content-type", body.encoding.content_type())];
         let refused = server
             .post_raw(body.signal, body.bytes.clone(), &headers)
@@ -167,9 +167,9 @@ async fn a_key_works_at_once_and_dies_when_revoked_and_its_secret_is_found_nowhe
     let asked = with_key(
         &home,
         &analyst.text,
-        &["sql", "SELECT 1 AS one", "--format", "csv", "--url", &url],
+        &["sql", "SELECT 1 AS one", "--format", "ndjson", "--url", &url],
     );
-    assert_eq!(String::from_utf8(asked.stdout).unwrap(), "one\n1\n");
+    assert_eq!(String::from_utf8(asked.stdout).unwrap(), "{\"one\":1}\n");
     let file = home.join("typo.key");
     fs::write(&file, "sl_typo\n").unwrap();
     let asked = run(

@@ -1,7 +1,7 @@
 //! `keys …`: make, list and revoke API keys in a data folder, beside a running server or without one.
 //!
 //! A new key is printed once, to standard output, and is kept nowhere. Making and revoking are written to the audit
-//! log of the key's tenant before they are done.
+//! log of the key's tenant: a key without its entry is taken back before anyone has it, a revoked one stays revoked.
 
 use std::sync::Arc;
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use rmcp::model::Tool;
 use serde_json::{Value, json};
 use spanledger_access::audit::Interface;
-use spanledger_ledger::allocation::Target;
 use spanledger_ledger::allocation::edit::NewRule;
 use spanledger_query::{Error, Result};
 
@@ -40,11 +39,7 @@ pub(crate) fn definition() -> Tool {
                 "name": { "type": "string" },
                 "match": { "type": "object", "description": "field to patterns, all must fit, e.g. {\"api_key\": [\"ci-*\"]}" },
                 "unless": { "type": "object" },
-                "set": {
-                    "type": "object",
-                    "properties": Target::ALL.map(|target| (target.as_str(), json!({ "type": "string" }))).into_iter()
-                        .map(|(name, schema)| (name.to_owned(), schema)).collect::<serde_json::Map<_, _>>()
-                },
+                "set": { "type": "object", "description": "team, project, cost_center or environment to a text" },
                 "override": { "type": "boolean", "description": "also against what the records say" },
                 "valid_from": { "type": "string" },
                 "valid_to": { "type": "string" },

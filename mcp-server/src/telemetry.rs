@@ -99,7 +99,11 @@ impl Stopwatch {
         target_kind: TargetKind,
         target: &str,
     ) -> Self {
-        let is_http = context.extensions.get::<axum::http::request::Parts>().is_some();
+        let parts = context.extensions.get::<axum::http::request::Parts>();
+        // Without a session nobody introduced itself before: what rmcp puts in the place is its own name.
+        let is_introduced = parts.is_none_or(|parts| parts.headers.contains_key("mcp-session-id"));
+        let client = context.meta.client_info();
+        let client = client.or_else(|| context.client_info().filter(|_| is_introduced));
         let traceparent = context.meta.get_traceparent().map(str::to_owned);
         Self {
             started: Instant::now(),
@@ -114,8 +118,8 @@ impl Stopwatch {
                 traceparent: traceparent.filter(|context| context.len() <= TRACE_CONTEXT_CHARS_MAX),
                 request_id: clean(&context.id.to_string()),
                 protocol_version: Client::of(context).version,
-                client: context.client_info().map(|client| clean(&client.name)),
-                transport: if is_http { "tcp" } else { "pipe" },
+                client: client.map(|client| clean(&client.name)),
+                transport: if parts.is_some() { "tcp" } else { "pipe" },
                 error_type: None,
                 request_bytes: None,
                 response_bytes: None,

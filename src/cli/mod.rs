@@ -9,6 +9,7 @@ mod allocation;
 mod ask;
 mod emitters;
 mod prices;
+mod report;
 mod run;
 
 pub use access::{AuditArgs, KeysCommand, KeysCreateArgs, KeysListArgs, KeysRevokeArgs};
@@ -26,6 +27,7 @@ pub use prices::{
     PricesCheckArgs, PricesCommand, PricesDiffArgs, PricesImportArgs, PricesListArgs, PricesShowArgs, PricesUseArgs,
     PricesVersionsArgs, WhatIfArgs,
 };
+pub use report::{Kind as ReportKind, ReportArgs};
 pub use run::{DemoArgs, ServeArgs};
 
 use std::path::PathBuf;
@@ -78,6 +80,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Show how a call was put together: its records, the rule that joined each, where every field is from
     Explain(ExplainArgs),
+    /// Write a month's statement or export: chargeback, FOCUS, costs
+    Report(ReportArgs),
     /// Look into the price book, import prices and contracts, ask what calls would cost otherwise
     #[command(subcommand)]
     Prices(PricesCommand),

@@ -13,13 +13,15 @@ mod keys;
 mod lake;
 mod mcp;
 mod prices;
+mod report;
 mod settle;
 mod sql;
 mod tools;
 mod trace;
 
 use crate::cli::{
-    Cli, Command, CostsArgs, DemoArgs, ExplainArgs, ImportArgs, ServeArgs, SettleArgs, SqlArgs, ToolsArgs, TraceArgs,
+    Cli, Command, CostsArgs, DemoArgs, ExplainArgs, ImportArgs, ReportArgs, ServeArgs, SettleArgs, SqlArgs, ToolsArgs,
+    TraceArgs,
 };
 use crate::config::{Config, Flags};
 use crate::exit::Outcome;
@@ -62,6 +64,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<Outcome> {
         Command::Explain(args) => explain::run(&args, &config).await,
         Command::Dialects(command) => dialects::run(&command, &config),
         Command::Capture(args) => capture::run(&args, config).await,
+        Command::Report(args) => report::run(&args, &config).await,
         Command::Prices(command) => prices::run(&command, &config).await,
         Command::Allocation(command) => allocation::run(&command, &config).await,
         Command::Lake(command) => lake::run(&command, &config).await,
@@ -99,6 +102,7 @@ fn flags(cli: &Cli) -> Flags {
         | Command::Tools(ToolsArgs { at, .. })
         | Command::Trace(TraceArgs { at, .. })
         | Command::Explain(ExplainArgs { at, .. })
+        | Command::Report(ReportArgs { at, .. })
         | Command::Settle(SettleArgs { at, .. }) => {
             flags.data.clone_from(&at.data);
             flags.tenant.clone_from(&at.tenant);

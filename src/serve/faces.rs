@@ -8,6 +8,7 @@ use spanledger_lake::Positions;
 use spanledger_ledger::settle::{SettleReport, Settler};
 use spanledger_mcp_server::Shared as McpShared;
 use spanledger_query::http::Endpoints;
+use spanledger_query::report::Reports;
 use spanledger_query::{Control, Engine, Error, ErrorKind, Result, ServerFacts};
 use tracing::Instrument as _;
 
@@ -20,6 +21,7 @@ use crate::telemetry::OwnCalls;
 pub struct ServerControl {
     settler: Arc<Settler>,
     facts: ServerFacts,
+    reports: Option<Reports>,
 }
 
 impl ServerControl {
@@ -36,7 +38,19 @@ impl ServerControl {
             started_ns,
             endpoints,
         };
-        Self { settler, facts }
+        Self {
+            settler,
+            facts,
+            reports: None,
+        }
+    }
+
+    /// The same control of a server that keeps reports.
+    pub fn with_reports(self, reports: Reports) -> Self {
+        Self {
+            reports: Some(reports),
+            ..self
+        }
     }
 }
 
@@ -66,6 +80,15 @@ impl Control for ServerControl {
     fn facts(&self) -> ServerFacts {
         self.facts.clone()
     }
+
+    fn reports(&self) -> Option<&Reports> {
+        self.reports.as_ref()
+    }
+}
+
+/// The reports of the data folder, where the MCP server keeps its own too.
+pub fn reports(credentials: &Credentials, config: &Config) -> Reports {
+    Reports::new(credentials.state.clone(), config.data().join("reports"))
 }
 
 /// What the MCP server works with.

@@ -133,7 +133,8 @@ impl Server {
             Arc::clone(&clock),
             Arc::clone(&dialects),
         );
-        let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns());
+        let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns())
+            .with_reports(faces::reports(&credentials, &config));
         let engine = Engine::with_dialects(lake.clone(), terms.book, clock, Arc::new(Known(dialects)))?
             .with_rules(terms.rules)
             .with_policy(terms.policy);

@@ -1,6 +1,7 @@
 //! The tools, one file each. Few, shaped by questions; their definitions are in every client's context, so
 //! every word in them is paid for on every turn.
 
+mod create_report;
 mod describe_data;
 mod explain_change;
 mod find_anomalies;
@@ -82,6 +83,7 @@ pub(crate) fn definitions() -> Vec<Tool> {
         find_savings::definition(),
         forecast_spend::definition(),
         run_sql::definition(),
+        create_report::definition(),
         simulate_prices::definition(),
         set_budget::definition(),
         set_allocation_rule::definition(),
@@ -136,6 +138,7 @@ pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
         find_savings::NAME => find_savings::answer(call).await,
         forecast_spend::NAME => forecast_spend::answer(call).await,
         run_sql::NAME => run_sql::answer(call).await,
+        create_report::NAME => create_report::answer(call).await,
         simulate_prices::NAME => simulate_prices::answer(call).await,
         set_budget::NAME => set_budget::answer(call).await,
         set_allocation_rule::NAME => set_allocation_rule::answer(call).await,

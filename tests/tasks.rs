@@ -11,11 +11,12 @@ use rmcp::model::{
 };
 use rmcp::service::{ClientLifecycleMode, RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ServiceError, serve_client_with_lifecycle};
 use serde_json::{Value, json};
 use spanledger_testkit::{tools, wait};
 
-use crate::support::TestServer;
+use crate::support::{TestServer, run_ok};
 
 /// Takes seconds: the rows of a product of two series, counted one by one.
 const SLOW: &str = "SELECT count(*) AS n FROM generate_series(1, 6000) AS a(x), generate_series(1, 6000) AS b(y) \
@@ -36,13 +37,31 @@ fn endpoint(server: &TestServer) -> String {
 
 /// The Rust client of the modern era that declares tasks.
 async fn client(server: &TestServer) -> Client {
+    client_by(server, None).await
+}
+
+/// The same, with an API key.
+async fn client_by(server: &TestServer, key: Option<String>) -> Client {
     let capabilities = ClientCapabilities::builder().enable_tasks().build();
     let info = ClientConfig::new(capabilities, Implementation::new("tasks-test", "1"));
-    let transport = StreamableHttpClientTransport::from_uri(endpoint(server));
+    let mut config = StreamableHttpClientTransportConfig::with_uri(endpoint(server));
+    config.auth_header = key;
+    let transport = StreamableHttpClientTransport::from_config(config);
     let modern = ClientLifecycleMode::Discover {
         preferred_versions: vec![ProtocolVersion::V_2026_07_28],
     };
     serve_client_with_lifecycle(info, transport, modern).await.unwrap()
+}
+
+/// A key of a tenant that may ask anything.
+fn key(server: &TestServer, tenant: &str) -> String {
+    let arguments = [
+        "--tenant", tenant, "--role", "admin", "--name", "tasks", "--format", "json",
+    ];
+    let data = ["keys", "create", "--data", server.data().to_str().unwrap()];
+    let said = run_ok(server.data().parent().unwrap(), &[&data[..], &arguments].concat());
+    let said: Value = serde_json::from_str(&said).unwrap();
+    said["key"].as_str().unwrap().to_owned()
 }
 
 fn sql(query: &str) -> CallToolRequestParams {
@@ -131,6 +150,31 @@ async fn start_error(client: &Client, query: &str) -> String {
         CallToolResponse::Complete(result) => serde_json::to_value(result).unwrap()["content"][0]["text"].to_string(),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn the_task_of_another_key_is_as_unknown_as_none() {
+    let server = TestServer::start_with(&["serve", "--access", "required"]).await;
+    let mine = key(&server, "default");
+    let owner = client_by(&server, Some(mine.clone())).await;
+    let id = start(&owner, ENDLESS).await;
+    let unknown = "f".repeat(id.len());
+    for other in [key(&server, "default"), key(&server, "other")] {
+        let other = client_by(&server, Some(other)).await;
+        let mut answers = Vec::new();
+        for id in [&id, &unknown] {
+            let got = other.get_task(GetTaskParams::new(id)).await.unwrap_err();
+            let cancelled = other.cancel_task(CancelTaskParams::new(id)).await.unwrap_err();
+            answers.push((code(&got), got.to_string(), code(&cancelled), cancelled.to_string()));
+        }
+        assert_eq!(answers[0], answers[1]);
+        assert_eq!(answers[0].0, -32602);
+    }
+    // the same key over another connection is the same owner
+    let again = client_by(&server, Some(mine)).await;
+    assert_eq!(state(&again, &id).await, TaskPayload::Working);
+    again.cancel_task(CancelTaskParams::new(&id)).await.unwrap();
+    assert_eq!(state(&owner, &id).await, TaskPayload::Cancelled);
 }
 
 #[tokio::test]

@@ -128,6 +128,9 @@ pub struct Episode {
     pub calls: Vec<CallBehind>,
     #[serde(skip)]
     span: (i64, i64),
+    /// The scope it was found in, before narrower alarms said more.
+    #[serde(skip)]
+    found_in: Scope,
 }
 
 fn money<S: serde::Serializer>(cost: &Option<FemtoUsd>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -143,6 +146,7 @@ impl Episode {
             kind,
             since: format_instant(span.0),
             until: format_instant(span.1),
+            found_in: scope.clone(),
             scope,
             actual: None,
             expected: None,
@@ -160,7 +164,7 @@ impl Episode {
         touches
             && scope
                 .iter()
-                .all(|(name, value)| self.scope.get(name).is_none_or(|own| own == value))
+                .all(|(name, value)| self.found_in.get(name).is_none_or(|own| own == value))
     }
 }
 
@@ -442,7 +446,8 @@ fn merge(mut found: Vec<Found>) -> Vec<Episode> {
         {
             let most = episode.impact.unwrap_or_default().0 / 2;
             if alarm.impact() >= most {
-                for (name, value) in alarm.scope {
+                // That most of it named no tool says nothing of where it was.
+                for (name, value) in alarm.scope.into_iter().filter(|(_, value)| value.is_some()) {
                     episode.scope.entry(name).or_insert(value);
                 }
             }

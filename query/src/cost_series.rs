@@ -115,6 +115,8 @@ impl Engine {
                 (is_apart, edit_distance(&wrong, &name), value)
             })
             .collect();
+        // Beyond half of its letters a value is no nearer than any other.
+        values.retain(|(is_apart, distance, value)| !is_apart || distance * 2 <= value.len().max(wrong.len()));
         // The sort is stable: among equals the dearest comes first.
         values.sort_by_key(|(is_apart, distance, _)| (*is_apart, *distance));
         Ok(values.into_iter().take(NEAREST_MAX).map(|(.., value)| value).collect())

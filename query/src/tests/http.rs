@@ -35,8 +35,10 @@ impl Control for TestControl {
     }
 }
 
+/// The routes, asked by the local principal.
 fn routes(fixture: &Fixture) -> Router {
     router(fixture.engine.clone(), Arc::new(TestControl(fixture.lake.clone())))
+        .layer(axum::Extension(spanledger_access::Principal::local()))
 }
 
 async fn send(routes: &Router, request: Request<Body>) -> (Response<()>, Vec<u8>) {

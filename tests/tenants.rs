@@ -260,6 +260,12 @@ impl Tenants {
     }
 }
 
+/// The pattern of a path with `id` for each of its parameters.
+fn filled(path: &str, id: &str) -> String {
+    let part = |part| if str::starts_with(part, '{') { id } else { part };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
 /// What a route answers to a credential: its rule, read independently of the server.
 fn check_status(class: &Class, method: &str, path: &str, needs: &str, answer: &Answer) {
     let place = format!(
@@ -286,6 +292,10 @@ fn check_status(class: &Class, method: &str, path: &str, needs: &str, answer: &A
             assert!(names_scope, "{place}: {challenge}");
             assert_eq!(answer.json().unwrap()["error"]["kind"], "forbidden", "{place}");
         }
+        // what is about the whole tenant is not for those who see a part of it, and no other scope would help
+        _ if answer.status == 403 && class.name.ends_with("of a team") => {
+            assert!(answer.header("www-authenticate").is_none(), "{place}");
+        }
         _ => assert!(![401, 403, 500].contains(&answer.status), "{place}"),
     }
 }
@@ -305,11 +315,7 @@ async fn every_route_answers_every_credential_by_its_rule_and_with_no_other_tena
             vec![method]
         };
         let paths: Vec<_> = match path.contains('{') {
-            true => tenants
-                .ids
-                .iter()
-                .map(|id| path.replace("{id}", id).replace("{*rest}", id))
-                .collect(),
+            true => tenants.ids.iter().map(|id| filled(path, id)).collect(),
             false => vec![path.to_owned()],
         };
         let body = match path {
@@ -321,7 +327,6 @@ async fn every_route_answers_every_credential_by_its_rule_and_with_no_other_tena
             .iter()
             .flat_map(|method| paths.iter().map(move |path| (*method, path)))
         {
-            assert!(!path.contains('{'), "the test does not know what to put into {path}");
             // the one route that would end a credential of this test
             let is_own_key = method == "DELETE" && path.starts_with("/api/v1/keys/");
             for class in &tenants.classes {
@@ -708,7 +713,7 @@ async fn without_a_login_this_machine_may_do_everything_and_no_other_may_reach_i
     for route in index["routes"].as_array().unwrap() {
         let [method, path] = ["method", "path"].map(|key| route[key].as_str().unwrap());
         let method = if method == "*" { "POST" } else { method };
-        let path = path.replace("{id}", TRACES[0].2).replace("{*rest}", "nothing");
+        let path = filled(path, TRACES[0].2);
         let answer = server.request(method, &path, "", &[]).await.unwrap();
         assert!(
             ![401, 403].contains(&answer.status),

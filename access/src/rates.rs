@@ -12,6 +12,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use spanledger_model::{Clock, TenantId};
 
+/// How long a refusal is held back. A connection sends its next request after the answer, so that one that floods
+/// costs little: without it, refusing alone would take the processor from the others.
+pub const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
 /// Tenants that are remembered. Tenants come from credentials only; those who owe nothing are forgotten first.
 const TENANTS_MAX: usize = 16_384;
 const SECOND_NS: u128 = 1_000_000_000;

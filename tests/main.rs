@@ -25,6 +25,7 @@
 //! | [`tenants`] | every route by every credential: its rule holds, and no byte of another tenant comes back |
 //! | [`tasks`] | MCP tasks by the clients that people have, over restarts, to their expiry |
 //! | [`conformance`] | the official conformance suite passes: all of it with fixtures, what any server can pass without |
+//! | [`own_calls`] | `serve` meters its own MCP calls, below the caller's trace, without loops |
 //! | [`cli`] | exit codes, help, formats, import, doctor |
 
 #![allow(
@@ -48,6 +49,7 @@ mod keys;
 mod lake;
 mod oauth;
 mod otlp;
+mod own_calls;
 mod pieces;
 mod prices;
 mod retry_storm;

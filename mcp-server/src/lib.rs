@@ -3,17 +3,23 @@
 //! The last station of the flow, beside the dashboard: every answer comes from
 //! [`Engine`](spanledger_query::Engine), so that it agrees with REST, SQL and the command line. `rmcp` is the
 //! protocol layer and knows both eras (2026-07-28 stateless, 2025-11-25 with its handshake); nothing is kept
-//! between requests, so a restart loses no session. Guarantees: an answer fits a model's context (limits in
+//! between requests but for legacy clients that the server may ask, and tasks are durable. Guarantees: an answer fits a model's context (limits in
 //! [`limits`]), its text and its structured form are each complete alone, names from telemetry are marked as
 //! data and stripped of invisible characters. Deliberately not here: SQL planning, the answers' arithmetic.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`server`] | the MCP handler: who asks, which tools, how answers and errors go out |
-//! | `transport` | Streamable HTTP (hosts, origins) and stdio |
+//! | `transport`, `stdio` | Streamable HTTP, and standard input and output |
+//! | `front`, `legacy` | before the protocol layer: limits, hosts, scopes, sessions, tasks of 2025-11-25 |
+//! | [`server`] | the MCP handler: who asks, which tools, resources, prompts, how answers and errors go out |
+//! | `runner`, `tasks` | the one place that runs a tool; runs that outlive their request |
+//! | [`shared`] | what every request works with |
 //! | `tools` | one file a tool: definition, schema, answer |
-//! | `arguments` | lenient reading of arguments, with errors that teach |
-//! | `text` | telemetry's text made harmless; TSV |
+//! | `resources`, `prompts`, `completion` | what there is beside tools |
+//! | `asking`, `confirmation`, `progress` | questions to the client's user, sealed; how far a tool is |
+//! | [`telemetry`] | the server meters itself |
+//! | `arguments`, `text` | lenient reading of arguments, with errors that teach; telemetry's text made harmless; TSV |
+//! | `fixtures` | what the conformance suite calls, behind a flag |
 //! | [`limits`] | every limit, with its reason |
 
 #![forbid(unsafe_code)]

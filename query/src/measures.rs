@@ -52,7 +52,7 @@ impl Measures {
         ] = self.sums;
         let per_success = lifetime_cost
             .filter(|_| self.successes > 0)
-            .map(|cost| FemtoUsd(cost.0 / i128::from(self.successes)));
+            .map(|cost| FemtoUsd(rounded(cost.0, i128::from(self.successes))));
         [
             context_tax,
             idle_tax,
@@ -102,6 +102,11 @@ impl Measures {
         }
         Ok(())
     }
+}
+
+/// A quotient by a positive divisor, rounded half away from zero, as SQL rounds `cost_per_success`.
+fn rounded(dividend: i128, divisor: i128) -> i128 {
+    (dividend + dividend.signum() * (divisor / 2)) / divisor
 }
 
 /// How much of a report's cost was divided by a method.

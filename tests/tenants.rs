@@ -197,9 +197,7 @@ impl Tenants {
             let calls = calls.json().unwrap();
             let calls = calls.as_array().unwrap();
             assert!(calls.len() >= 2, "{calls:?}");
-            tenants
-                .ids
-                .extend(calls.iter().map(|call| call["call_id"].as_str().unwrap().to_owned()));
+            tenants.ids.push(calls[0]["call_id"].as_str().unwrap().to_owned());
         }
         tenants.ids.push(bravo_id);
         tenants
@@ -330,6 +328,10 @@ async fn every_route_answers_every_credential_by_its_rule_and_with_no_other_tena
             // the one route that would end a credential of this test
             let is_own_key = method == "DELETE" && path.starts_with("/api/v1/keys/");
             for class in &tenants.classes {
+                // who is nobody is refused before the path matters
+                if class.scopes.is_empty() && *path != paths[0] {
+                    continue;
+                }
                 if is_own_key && class.name == "admin of the other tenant" {
                     continue;
                 }

@@ -5,7 +5,7 @@
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use rmcp::model::{ErrorData, JsonObject};
+use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject};
 use serde_json::Value;
 use spanledger_access::Scopes;
 use spanledger_access::audit::Outcome;
@@ -107,6 +107,11 @@ impl ToolRunner {
             {
                 confirmation = Confirmation::said(said.first().is_some_and(asking::is_yes));
                 continue;
+            }
+            if let (Err(error), Some(_)) = (&answer, confirmation.question()) {
+                // Nobody could be asked: a preview, with the way to go on.
+                self.shared.audit(&job.principal, "tools/call", tool, Outcome::Ok);
+                return Ok(CallToolResult::error(vec![ContentBlock::text(error.message())]));
             }
             let outcome = match &answer {
                 Ok(_) => Outcome::Ok,

@@ -711,6 +711,73 @@ async fn what_was_asked_is_answered_by_who_was_asked() {
     assert_eq!(refused["error"]["code"], -32602, "{refused}");
 }
 
+#[tokio::test]
+async fn a_change_is_made_after_a_yes_and_never_without() {
+    let server = Full::start().await;
+    let arguments = json!({ "name": "payments", "amount": "12.5", "filters": { "team": "payments" } });
+    let call = |capabilities: Value, more: Value| {
+        let mut params = json!({ "name": "set_budget", "arguments": arguments, "capabilities": capabilities });
+        for (name, value) in more.as_object().unwrap() {
+            params[name] = value.clone();
+        }
+        params
+    };
+    let budgets = async || {
+        let answer = server.read("spanledger://budgets").await;
+        let text = answer["result"]["contents"][0]["text"].as_str().unwrap().to_owned();
+        serde_json::from_str::<Value>(&text).unwrap()["budgets"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let ask = async |params: Value| server.ask(Principal::local(), "tools/call", params).await.2;
+
+    // A client that cannot be asked gets the preview, and the way to go on.
+    let told = ask(call(json!({}), json!({}))).await;
+    assert_eq!(told["result"]["isError"], true, "{told}");
+    let text = told["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(
+        text.contains("\"confirm\": true") && text.contains("payments"),
+        "{text}"
+    );
+    // One that can is asked.
+    let form = json!({ "elicitation": { "form": {} } });
+    let asked = ask(call(form.clone(), json!({}))).await;
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    let question = &asked["result"]["inputRequests"]["confirm"];
+    assert_eq!(question["method"], "elicitation/create", "{asked}");
+    assert_eq!(
+        question["params"]["requestedSchema"]["required"],
+        json!(["confirm"]),
+        "{asked}"
+    );
+    let state = asked["result"]["requestState"].clone();
+    let answer = |action: &str, confirm: bool, state: &Value| json!({ "requestState": state, "inputResponses": { "confirm": { "action": action, "content": { "confirm": confirm } } } });
+    for (action, confirm) in [("decline", true), ("cancel", true), ("accept", false)] {
+        let declined = ask(call(form.clone(), answer(action, confirm, &state))).await;
+        assert_eq!(declined["result"]["isError"], true, "{action}: {declined}");
+        let text = declined["result"]["content"][0]["text"].as_str().unwrap();
+        assert!(text.contains("declined"), "{action}: {text}");
+    }
+    // An answer without the state is none: the client is asked again.
+    let mut unasked = answer("accept", true, &Value::Null);
+    unasked.as_object_mut().unwrap().remove("requestState");
+    let again = ask(call(form.clone(), unasked)).await;
+    assert_eq!(again["result"]["resultType"], "input_required", "{again}");
+    assert_eq!(budgets().await, 0);
+
+    let done = ask(call(form, answer("accept", true, &state))).await;
+    assert_eq!(done["result"]["structuredContent"]["changed"], true, "{done}");
+    assert_eq!(budgets().await, 1);
+    let both = ask(call(json!({ "elicitation": { "form": {}, "url": {} } }), json!({}))).await;
+    let review = &both["result"]["inputRequests"]["review"]["params"];
+    assert_eq!(
+        (&review["mode"], &review["url"]),
+        (&json!("url"), &json!("https://costs.example/")),
+        "{both}"
+    );
+}
+
 #[test]
 fn the_cost_explorer_loads_nothing_and_writes_no_markup() {
     let page = include_str!("../../app/cost-explorer.html");

@@ -78,7 +78,10 @@ impl Score {
 }
 
 /// Runs the scenarios of a date against `url`.
-#[allow(clippy::print_stdout, reason = "the counts are what a reader of the test's output looks for")]
+#[allow(
+    clippy::print_stdout,
+    reason = "the counts are what a reader of the test's output looks for"
+)]
 async fn score(url: &str, date: &str) -> Score {
     let folder = tempfile::tempdir().unwrap();
     let results = folder.path().join("results");

@@ -156,8 +156,9 @@ impl From<spanledger_access::AccessError> for Error {
     fn from(error: spanledger_access::AccessError) -> Self {
         let kind = match &error {
             spanledger_access::AccessError::Unauthenticated(_) => ErrorKind::Unauthenticated,
-            spanledger_access::AccessError::Forbidden(_)
-            | spanledger_access::AccessError::InsufficientScope { .. } => ErrorKind::Forbidden,
+            spanledger_access::AccessError::Forbidden(_) | spanledger_access::AccessError::InsufficientScope { .. } => {
+                ErrorKind::Forbidden
+            }
             spanledger_access::AccessError::Unavailable(_) => ErrorKind::Busy,
             spanledger_access::AccessError::Invalid(_) => ErrorKind::Invalid,
         };

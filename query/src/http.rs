@@ -60,8 +60,8 @@ use crate::forecast::ForecastRequest;
 use crate::format::{Format, write};
 use crate::limits::{BODY_BYTES_MAX, CALLS_DEFAULT, CALLS_MAX, ROWS_MAX};
 use crate::overview::ServerStatus;
-use crate::savings::{Kind, SavingsRequest};
 use crate::report::Reports;
+use crate::savings::{Kind, SavingsRequest};
 use crate::spend::Interval;
 use crate::time::{format_instant, parse_instant};
 
@@ -243,7 +243,9 @@ async fn costs(
     } = cost_request(parameters, api.engine.now_ns())?;
     if interval.is_some() || compare {
         if format != Format::Json {
-            return Err(Error::invalid("interval and compare are answered as JSON; leave out format"));
+            return Err(Error::invalid(
+                "interval and compare are answered as JSON; leave out format",
+            ));
         }
         let grown = api.engine.costs_grown(&principal, &request, interval, compare).await?;
         return Ok(json(&grown.to_json()?));

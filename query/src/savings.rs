@@ -35,6 +35,9 @@ pub const SAVINGS_DEFAULT: usize = 10;
 pub const SAVINGS_MAX: usize = 200;
 /// A month, for figures of other periods.
 const MONTH_NS: i128 = 30 * DAY_NS as i128;
+/// A month's money is told in millionths of a USD: more digits would say more than is known.
+const MONTHLY_UNIT: i128 = FemtoUsd::ONE_USD.0 / 1_000_000;
+
 /// What kind of an opportunity it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -291,9 +294,10 @@ impl Engine {
         let period = i128::from((until_ns - since_ns).max(1));
         savings.retain(|saving| saving.cost.is_none_or(|cost| cost > FemtoUsd::ZERO));
         for saving in &mut savings {
-            saving.monthly = saving
-                .cost
-                .map(|cost| FemtoUsd(cost.0.saturating_mul(MONTH_NS / 1_000_000) / (period / 1_000_000).max(1)));
+            saving.monthly = saving.cost.map(|cost| {
+                let monthly = cost.0.saturating_mul(MONTH_NS / 1_000_000) / (period / 1_000_000).max(1);
+                FemtoUsd(monthly / MONTHLY_UNIT * MONTHLY_UNIT)
+            });
         }
         let monthly_disjoint = savings
             .iter()

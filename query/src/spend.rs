@@ -42,11 +42,21 @@ impl Interval {
 
     /// The start of the interval as a dimension.
     pub(crate) fn dimension(self) -> Dimension {
+        // The type is said, because the planner takes another one for what the function gives.
+        macro_rules! bucket {
+            ($width:literal) => {
+                concat!(
+                    "arrow_cast(time_bucket('1 ",
+                    $width,
+                    "', time), 'Timestamp(Microsecond, Some(\"UTC\"))')"
+                )
+            };
+        }
         point(match self {
-            Self::Hour => "time_bucket('1 hour', time)",
-            Self::Day => "time_bucket('1 day', time)",
-            Self::Week => "time_bucket('1 week', time)",
-            Self::Month => "time_bucket('1 month', time)",
+            Self::Hour => bucket!("hour"),
+            Self::Day => bucket!("day"),
+            Self::Week => bucket!("week"),
+            Self::Month => bucket!("month"),
         })
     }
 

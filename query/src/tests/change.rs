@@ -186,13 +186,13 @@ async fn of_one_team_each_part_is_what_was_planned() {
         ..days()
     };
     let change = explained(&fixture, &request).await;
-    // 2 calls of 0.003000000000000007, then 5 of 0.00519: at old prices 1,700 + 300 tokens instead of 1,007.
-    assert_eq!(change.previous.cost, usd("0.006000000000000014"));
-    assert_eq!(change.parts.volume, usd("0.009000000000000021"));
+    // 2 calls of 0.003000000000007, then 5 of 0.00519: at old prices 1,700 + 300 tokens instead of 1,007.
+    assert_eq!(change.previous.cost, usd("0.006000000000014"));
+    assert_eq!(change.parts.volume, usd("0.009000000000021"));
     assert_eq!(change.parts.mix, FemtoUsd::ZERO);
     assert!(change.parts.context_size > usd("0.0147") && change.parts.context_size < usd("0.0149"));
     assert_eq!(change.parts.price, FemtoUsd::ZERO);
-    assert_eq!(change.parts.sum(), usd("0.02595") - usd("0.006000000000000014"));
+    assert_eq!(change.parts.sum(), usd("0.02595") - usd("0.006000000000014"));
 }
 
 #[tokio::test]

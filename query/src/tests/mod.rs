@@ -12,12 +12,14 @@ mod evidence;
 mod finops;
 mod http;
 mod isolation;
+mod report;
 mod sandbox;
 mod savings;
 mod sight;
 mod sql;
 mod tool_catalog;
 mod trace;
+mod what_if;
 
 use std::sync::Arc;
 

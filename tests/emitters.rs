@@ -113,7 +113,7 @@ async fn an_unknown_emitters_keys_are_named_and_charged_with_the_mapping_that_do
 /// the mapping of docs/counting.md leaves them out.
 #[tokio::test]
 async fn a_gateways_counters_are_left_out_by_the_mapping_that_the_documentation_gives() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counting.md")).unwrap();
+    let page = std::fs::read_to_string(spanledger_testkit::workspace().join("docs/counting.md")).unwrap();
     let (_, example) = page.rsplit_once("```toml\n").unwrap();
     let (mapping_text, _) = example.split_once("```").unwrap();
     let client = vec![

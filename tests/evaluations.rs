@@ -251,7 +251,7 @@ impl ScriptedModel {
     fn start(arguments: &[&str]) -> Self {
         let mut child = tools::python("scripted_model.py")
             .unwrap()
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/evaluations/questions.toml"))
+            .arg(spanledger_testkit::workspace().join("tests/evaluations/questions.toml"))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -89,9 +89,7 @@ fn nanoseconds(instant: &str) -> i64 {
 }
 
 fn vectors(file: &str) -> Vec<Value> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("ledger/tests-data")
-        .join(file);
+    let path = spanledger_testkit::workspace().join("ledger/tests-data").join(file);
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -510,7 +508,7 @@ async fn what_if_prices_the_calls_of_a_lake_otherwise_and_changes_nothing() {
 #[test]
 fn check_compares_the_book_in_use_with_vectors() {
     let folder = tempfile::tempdir().unwrap();
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ledger/tests-data/vectors.json");
+    let file = spanledger_testkit::workspace().join("ledger/tests-data/vectors.json");
     let file = file.to_str().unwrap();
     let agreed = run_ok(folder.path(), &["prices", "check", file]);
     assert!(

@@ -219,17 +219,13 @@ fn sum_of_decimals(decimals: &[String]) -> Option<String> {
 /// Folder of a capture in the work tree.
 #[must_use]
 pub fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/captures")
-        .join(name)
+    crate::workspace().join("testkit/fixtures/captures").join(name)
 }
 
 /// Folder of a synthetic fixture in the work tree.
 #[must_use]
 pub fn synthetic_folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/synthetic")
-        .join(name)
+    crate::workspace().join("testkit/fixtures/synthetic").join(name)
 }
 
 /// Signal and encoding of `NNN-SIGNAL.pb|json`; `None` for the other files of a capture.

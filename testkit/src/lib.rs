@@ -27,3 +27,13 @@ pub mod server;
 pub mod simulator;
 pub mod tools;
 pub mod wait;
+
+/// Root of the work tree whose tests run. It is asked when they run: a clone elsewhere may have built the same crate
+/// into a shared target folder.
+#[must_use]
+pub fn workspace() -> std::path::PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let package = std::path::Path::new(&package);
+    let root = package.ancestors().find(|folder| folder.join("Cargo.lock").exists());
+    root.unwrap_or(package).to_path_buf()
+}

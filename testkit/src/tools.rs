@@ -116,9 +116,7 @@ fn program(path: &Path) -> Result<Command> {
 }
 
 fn client(script: &str) -> Result<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/clients")
-        .join(script);
+    let path = crate::workspace().join("tests/clients").join(script);
     ensure!(path.exists(), "there is no {}", path.display());
     Ok(path)
 }

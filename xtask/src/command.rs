@@ -19,9 +19,11 @@ pub fn in_root(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Root of the work tree.
+/// Root of the work tree: of the one that Cargo runs this in, for a clone elsewhere may have built the same program
+/// into a shared target folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package)
         .parent()
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -18,7 +17,7 @@ use crate::fold::{Folded, fold};
 use crate::prices::PriceBook;
 
 fn observations(capture: &str) -> Vec<Observation> {
-    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures");
+    let fixtures = spanledger_testkit::workspace().join("testkit/fixtures");
     Reading::of(&fixtures.join(capture), &Registry::builtin())
         .unwrap()
         .observations
@@ -220,7 +219,7 @@ fn what_a_record_leaves_out_of_a_first_context_is_nobodys() {
 
 #[test]
 fn sub_agents_and_hosts_ask_for_their_model_calls_themselves() {
-    let captures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures/captures");
+    let captures = spanledger_testkit::workspace().join("testkit/fixtures/captures");
     let mut n_threads = 0;
     for entry in std::fs::read_dir(captures).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -12,7 +12,7 @@ use crate::fold::fold_in;
 use crate::settle::components::{Arrival, Components, Dirty, Position};
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures")
+    spanledger_testkit::workspace().join("testkit/fixtures")
 }
 
 /// The captures and the synthetic fixtures that have a ground truth.

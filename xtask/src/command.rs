@@ -12,10 +12,28 @@ pub fn cargo() -> Command {
     in_root(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// A program in the root of the work tree, without standard input.
+/// A program in the root of the work tree, without standard input and without what Cargo tells this tool of itself:
+/// build scripts that ask for such a variable (ring's do) would be run anew, and all that stands on them built anew,
+/// each time that Cargo is started from here and then by hand.
 pub fn in_root(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let is_of_cargo = |name: &str| {
+            [
+                "CARGO_MANIFEST_",
+                "CARGO_PKG_",
+                "CARGO_BIN_",
+                "CARGO_CRATE_",
+                "CARGO_PRIMARY_",
+            ]
+            .iter()
+            .any(|start| name.starts_with(start))
+        };
+        if name.to_str().is_some_and(is_of_cargo) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

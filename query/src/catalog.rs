@@ -23,6 +23,7 @@ use spanledger_lake::{Lake, Table};
 use spanledger_ledger::allocation::RuleSet;
 
 use crate::allocated::{ALLOCATED_COSTS, AllocatedCosts};
+use crate::rollup::{RollupTable, Rollups};
 use crate::table::LakeTable;
 use crate::views::PriceTable;
 use crate::{evidence, sandbox, sight, tool_catalog, views};
@@ -57,6 +58,7 @@ struct Shared {
     base: SessionState,
     prices: Arc<PriceTable>,
     rules: Arc<RuleSet>,
+    rollups: Arc<Rollups>,
     opened: Mutex<HashMap<(Layer, String), Arc<dyn TableProvider>>>,
 }
 
@@ -75,6 +77,7 @@ impl Catalog {
         base: SessionState,
         prices: Arc<PriceTable>,
         rules: Arc<RuleSet>,
+        rollups: Arc<Rollups>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -83,6 +86,7 @@ impl Catalog {
                 base,
                 prices,
                 rules,
+                rollups,
                 opened: Mutex::new(HashMap::new()),
             }),
             layer: Layer::Principal,
@@ -160,6 +164,13 @@ impl Catalog {
     }
 
     async fn open_view(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(rollup) = self.shared.rollups.named(name) {
+            let lines = self.at(Layer::Tenant).table(RollupTable::base(rollup).name()).await?;
+            let table = lines.map(|lines| RollupTable::new(&self.shared.rollups, rollup, lines));
+            return Ok(table
+                .transpose()?
+                .map(|table| Arc::new(table) as Arc<dyn TableProvider>));
+        }
         match name {
             views::PRICES => return Ok(Some(self.shared.prices.table()?)),
             ALLOCATED_COSTS => {

@@ -26,6 +26,7 @@ use crate::engine::{Engine, QueryOptions, ResultSet, Session};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::limits::{COST_DIMENSIONS_MAX, COST_GROUPS_DEFAULT, COST_GROUPS_MAX};
 use crate::measures::{self, Measures, MethodShare};
+use crate::rollup::{CALLS_HOUR, LEDGER_HOUR};
 use crate::rows::{Row, rows};
 use crate::time::format_instant;
 use crate::views::{IS_INPUT, IS_OUTPUT, IS_UNPRICED};
@@ -126,6 +127,11 @@ impl Dimension {
         } else {
             column
         }
+    }
+
+    /// True for a column of both rollups, or of the lines' one.
+    fn is_in_rollup(self) -> bool {
+        !matches!(self.name, "user_id" | "session_id" | "kind")
     }
 
     /// True for what a call has itself, and not only its money lines.
@@ -586,6 +592,7 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
             .collect()
     };
     let group = group_by(by.len());
+    let source = Source::of(request, by);
 
     let mut sql = format!(
         "SELECT {}SUM(cost) AS cost, SUM(tokens) AS tokens, SUM(input_tokens) AS input_tokens, \
@@ -605,8 +612,9 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
          CAST(NULL AS BIGINT) AS calls, CAST(NULL AS BIGINT) AS llm_calls, CAST(NULL AS BIGINT) AS errors, \
          CAST(NULL AS BIGINT) AS unpriced_calls, \
          SUM(CASE WHEN l.effective_cost IS NULL THEN l.tokens END) AS unpriced_tokens, \
-         SUM(COALESCE(l.tokens, 0) + COALESCE(l.quantity, 0) + l.n_calls) AS n_rows FROM ledger l",
-        names(&on_ledger)
+         SUM(COALESCE(l.tokens, 0) + COALESCE(l.quantity, 0) + l.n_calls) AS n_rows FROM {} l",
+        names(&on_ledger),
+        source.lines()
     ));
     if needs_kind {
         sql.push_str(" LEFT JOIN (SELECT call_id, kind FROM calls) c ON l.call_id = c.call_id");
@@ -614,10 +622,15 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     sql.push_str(&conditions(request, "l.time", &on_ledger));
     sql.push_str(&group);
     if counts_calls(request) && has_calls(by) {
+        let (count, is_unpriced, calls) = match source {
+            Source::Lines => ("COUNT(*)", IS_UNPRICED, "calls"),
+            Source::Hours => ("SUM(calls)", "unpriced", CALLS_HOUR),
+        };
+        let on_calls = |dimension: &Dimension| source.on_calls(dimension);
         sql.push_str(&format!(
-            " UNION ALL SELECT {}CAST(NULL AS DECIMAL(38,15)), NULL, NULL, NULL, NULL, NULL, COUNT(*), \
-             COUNT(*) FILTER (WHERE kind = 'llm'), COUNT(*) FILTER (WHERE status = 'error'), \
-             COUNT(*) FILTER (WHERE {IS_UNPRICED}), NULL, COUNT(*) AS n_rows FROM calls",
+            " UNION ALL SELECT {}CAST(NULL AS DECIMAL(38,15)), NULL, NULL, NULL, NULL, NULL, {count}, \
+             {count} FILTER (WHERE kind = 'llm'), {count} FILTER (WHERE status = 'error'), \
+             {count} FILTER (WHERE {is_unpriced}), NULL, {count} AS n_rows FROM {calls}",
             names(&on_calls)
         ));
         sql.push_str(&conditions(request, "time", &on_calls));
@@ -626,6 +639,42 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     sql.push(')');
     sql.push_str(&group);
     sql
+}
+
+/// What a report is read from. Both add up to the same: reports are of whole hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Each line and call.
+    Lines,
+    /// The sums of [`crate::rollup`].
+    Hours,
+}
+
+impl Source {
+    /// The sums, where they have all that is asked.
+    pub(crate) fn of(request: &CostRequest, by: &[Dimension]) -> Self {
+        let filters = request.filters.iter().map(|(dimension, _)| dimension);
+        if by.iter().chain(filters).all(|dimension| dimension.is_in_rollup()) {
+            Self::Hours
+        } else {
+            Self::Lines
+        }
+    }
+
+    /// The table of lines.
+    pub(crate) fn lines(self) -> &'static str {
+        match self {
+            Self::Lines => "ledger",
+            Self::Hours => LEDGER_HOUR,
+        }
+    }
+
+    fn on_calls(self, dimension: &Dimension) -> String {
+        match (self, dimension.name) {
+            (Self::Hours, "model") => "model".to_owned(),
+            _ => on_calls(dimension),
+        }
+    }
 }
 
 /// True where lines have to be asked for the kind of their call, as `c.kind`.

@@ -44,6 +44,7 @@ use crate::limits::{
     CONCURRENT_QUERIES_MAX, MEMORY_BYTES_MAX, METADATA_CACHE_BYTES, QUERY_STACK_BYTES, RESULT_BYTES_MAX, ROWS_DEFAULT,
     SPILL_BYTES_MAX, TIMEOUT_DEFAULT,
 };
+use crate::rollup::Rollups;
 use crate::table::STORE_URL;
 use crate::views::PriceTable;
 use crate::{functions, sandbox, sight};
@@ -96,6 +97,7 @@ pub struct Engine {
 struct Shared {
     lake: Lake,
     priced: RwLock<Priced>,
+    rollups: Arc<Rollups>,
     clock: Arc<dyn Clock>,
     turns: Arc<Semaphore>,
     threads: Threads,
@@ -158,6 +160,7 @@ impl Engine {
             policy: Policy::default(),
             shared: Arc::new(Shared {
                 lake,
+                rollups: Arc::new(Rollups::new(&base)?),
                 priced: RwLock::new(Priced::new(base, book, &dialects)?),
                 clock,
                 turns: Arc::new(Semaphore::new(CONCURRENT_QUERIES_MAX)),
@@ -177,6 +180,35 @@ impl Engine {
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// Makes sums by hour from now on, in the background: for a server, which is asked more than once.
+    ///
+    /// # Errors
+    /// [`Internal`](ErrorKind::Internal) where the thread cannot be started.
+    pub fn keep_rollups(&self) -> Result<()> {
+        let base = self.shared.priced.read().base.clone();
+        let one_at_a_time = base.config().clone().with_target_partitions(1);
+        let state = SessionStateBuilder::new_from_existing(base)
+            .with_config(one_at_a_time)
+            .build();
+        let kept = self.shared.rollups.keep(self.shared.lake.clone(), state);
+        kept.map_err(|error| Error::internal("the thread that sums up files could not be started").with_source(error))
+    }
+
+    /// Makes the sums by hour of all files that have none, however small, and says how many.
+    #[cfg(test)]
+    pub(crate) async fn make_rollups(&self) -> usize {
+        let base = self.shared.priced.read().base.clone();
+        let worth = crate::rollup::Worth {
+            file_rows_min: 1,
+            growth_min: 0,
+        };
+        self.shared
+            .rollups
+            .make_all(&self.shared.lake, &base, worth)
+            .await
+            .unwrap_or(0)
     }
 
     /// The allocation rules.
@@ -255,6 +287,7 @@ impl Engine {
             base,
             prices,
             Arc::clone(&rules),
+            Arc::clone(&self.shared.rollups),
         );
         Session {
             catalog,

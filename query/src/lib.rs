@@ -12,6 +12,7 @@
 //! | `allocated` | the view `allocated_costs`: direct and shared cost by month |
 //! | `economics` | the views over causes: tools, shares by cause |
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
+//! | `rollup` | sums by hour of lines and calls, made once a file: what reports read |
 //! | `sight` | which rows and columns a principal's role and scopes leave |
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
@@ -61,6 +62,7 @@ pub mod measures;
 pub mod overview;
 pub mod pieces;
 pub mod report;
+mod rollup;
 mod rows;
 pub mod sandbox;
 pub mod savings;

@@ -87,3 +87,9 @@ pub const WHAT_IF_MODELS_MAX: usize = 32;
 pub const WHAT_IF_TEXT_BYTES_MAX: usize = 256;
 /// Time of one statement of a report: it may read a month of a large company.
 pub const REPORT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Arrow bytes of the sums by hour that are kept in memory; files of older days are then read line by line.
+pub(crate) const ROLLUP_BYTES_MAX: usize = 128 << 20;
+/// Rows of a file that is worth sums: fewer are read in a few milliseconds, and soon merged into a larger file.
+pub(crate) const ROLLUP_FILE_ROWS_MIN: u64 = 1_000;
+/// Lines a row of the sums must stand for on average, or reading the lines is as fast.
+pub(crate) const ROLLUP_GROWTH_MIN: u64 = 4;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{CostRequest, CostRow, Dimension, conditions, group_by, on_calls, on_ledger};
+use crate::costs::{CostRequest, CostRow, Dimension, Source, conditions, group_by, on_calls, on_ledger};
 use crate::economics::IS_TOOL_LINE;
 use crate::engine::{QueryOptions, Session};
 use crate::error::Result;
@@ -123,7 +123,8 @@ pub struct MethodShare {
 /// The shares by method, the surest first.
 pub(crate) async fn method_shares(session: &Session, request: &CostRequest) -> Result<Vec<MethodShare>> {
     let sql = format!(
-        "SELECT l.method AS method, SUM(l.effective_cost) AS cost FROM ledger l{}{} GROUP BY 1 HAVING SUM(l.effective_cost) IS NOT NULL",
+        "SELECT l.method AS method, SUM(l.effective_cost) AS cost FROM {} l{}{} GROUP BY 1 HAVING SUM(l.effective_cost) IS NOT NULL",
+        Source::of(request, &[]).lines(),
         kind_join(request, &[]),
         conditions(request, "l.time", &on_ledger)
     );

@@ -8,9 +8,9 @@ use crate::costs::{Dimension, instant_sql, point, whole_hours};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::limits::SPEND_POINTS_MAX;
+use crate::rollup::{CALLS_HOUR, LEDGER_HOUR};
 use crate::rows::rows;
 use crate::time::format_instant;
-use crate::views::IS_UNPRICED;
 
 /// Width of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -155,9 +155,9 @@ async fn series(
          SUM(unpriced_tokens) AS unpriced_tokens, SUM(unpriced_calls) AS unpriced_calls FROM (\
          SELECT {bucket} AS point, SUM(effective_cost) AS cost, CAST(NULL AS BIGINT) AS calls, CAST(NULL AS BIGINT) AS errors, \
          SUM(tokens) AS tokens, SUM(CASE WHEN effective_cost IS NULL THEN tokens END) AS unpriced_tokens, \
-         CAST(NULL AS BIGINT) AS unpriced_calls FROM ledger WHERE true{bounds} GROUP BY 1 UNION ALL \
-         SELECT {bucket}, CAST(NULL AS DECIMAL(38,15)), COUNT(*), COUNT(*) FILTER (WHERE status = 'error'), NULL, NULL, \
-         COUNT(*) FILTER (WHERE {IS_UNPRICED}) FROM calls WHERE true{bounds} GROUP BY 1) GROUP BY 1 ORDER BY 1"
+         CAST(NULL AS BIGINT) AS unpriced_calls FROM {LEDGER_HOUR} WHERE true{bounds} GROUP BY 1 UNION ALL \
+         SELECT {bucket}, CAST(NULL AS DECIMAL(38,15)), SUM(calls), SUM(calls) FILTER (WHERE status = 'error'), NULL, NULL, \
+         SUM(calls) FILTER (WHERE unpriced) FROM {CALLS_HOUR} WHERE true{bounds} GROUP BY 1) GROUP BY 1 ORDER BY 1"
     );
     let options = QueryOptions {
         rows_max: SPEND_POINTS_MAX,

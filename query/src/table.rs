@@ -101,29 +101,76 @@ impl LakeTable {
         })
     }
 
+    /// All rows of one file, which names its tenant.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub(crate) fn of_file(table: Table, file: &DataFile) -> Result<Self> {
+        if file.tenant.is_empty() {
+            return datafusion::common::internal_err!("{} names no tenant", file.path);
+        }
+        let stored = table.schema();
+        Ok(Self {
+            table,
+            tenant: file.tenant.clone(),
+            rows: RowFilter::default(),
+            files: vec![file.clone()],
+            hot: Vec::new(),
+            shown: shown_schema(&stored),
+            stored,
+        })
+    }
+
+    /// The same rows without those of some files.
+    pub(crate) fn without_files(&self, mut is_out: impl FnMut(&DataFile) -> bool) -> Self {
+        Self {
+            table: self.table,
+            tenant: self.tenant.clone(),
+            rows: self.rows.clone(),
+            files: self.files.iter().filter(|file| !is_out(file)).cloned().collect(),
+            hot: self.hot.clone(),
+            stored: Arc::clone(&self.stored),
+            shown: Arc::clone(&self.shown),
+        }
+    }
+
+    /// True where there is nothing to read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.hot.is_empty()
+    }
+
     /// What a row must be to be seen, whatever the query says.
     fn own_rows(&self) -> impl Iterator<Item = Expr> {
         let tenant = ident("tenant").eq(lit(self.tenant.as_str()));
-        let rows = self.rows.conditions().map(|(column, values)| match values {
+        std::iter::once(tenant).chain(self.row_filter())
+    }
+
+    /// What a row of the tenant must be to be seen; `None` where all are.
+    pub(crate) fn row_filter(&self) -> Option<Expr> {
+        conjunction(self.rows.conditions().map(|(column, values)| match values {
             [] => lit(false),
             values => ident(column).in_list(values.iter().map(|value| lit(value.as_str())).collect(), false),
-        });
-        std::iter::once(tenant).chain(rows)
+        }))
     }
 
     /// Files that can hold a row that passes `filter`.
     fn matching_files(&self, state: &dyn Session, filter: &Expr) -> Result<Vec<DataFile>> {
+        let keep = self.can_match(state, &self.files, filter)?;
+        let kept = self.files.iter().zip(keep).filter(|(_, keep)| *keep);
+        Ok(kept.map(|(file, _)| file.clone()).collect())
+    }
+
+    /// Which of the files can hold a row that passes `filter`, a condition on stored columns.
+    pub(crate) fn can_match(&self, state: &dyn Session, files: &[DataFile], filter: &Expr) -> Result<Vec<bool>> {
         let schema = DFSchema::try_from(Arc::clone(&self.stored))?;
         let predicate = state.create_physical_expr(filter.clone(), &schema)?;
         let pruning = PruningPredicateBuilder::new()
             .with_file_schema(Arc::clone(&self.stored))
             .build(predicate);
-        let Some(pruning) = pruning else {
-            return Ok(self.files.clone());
-        };
-        let keep = pruning.prune(&FileStatistics(&self.files))?;
-        let kept = self.files.iter().zip(keep).filter(|(_, keep)| *keep);
-        Ok(kept.map(|(file, _)| file.clone()).collect())
+        match pruning {
+            Some(pruning) => pruning.prune(&FileStatistics(files)),
+            None => Ok(vec![true; files.len()]),
+        }
     }
 
     fn scan_files(&self, state: &dyn Session, files: &[DataFile], columns: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {

@@ -138,6 +138,7 @@ impl Server {
         let engine = Engine::with_dialects(lake.clone(), terms.book, clock, Arc::new(Known(dialects)))?
             .with_rules(terms.rules)
             .with_policy(terms.policy);
+        engine.keep_rollups()?;
         let (stop, stopped) = watch::channel(false);
         let (own_calls, writing) = telemetry::meter(Arc::clone(&pipeline), stopped.clone());
         let own_calls = Some(own_calls).filter(|_| config.mcp.meter.value);

@@ -13,6 +13,7 @@ mod finops;
 mod http;
 mod isolation;
 mod report;
+mod rollup;
 mod sandbox;
 mod savings;
 mod sight;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use spanledger_model::{Bucket, Call, CallKind, FemtoUsd, LedgerLine, LineId, LineKind, Status, Usage};
 
-use crate::prices::{CostBasis, PriceBook, PriceQuery, ToolPrice};
+use crate::prices::{CostBasis, PriceBook, PriceQuery, ResolvedPrice, ToolPrice};
 use crate::rating::{self, Piece, Rated};
 
 /// What a call costs.
@@ -254,12 +254,9 @@ pub fn billed_model(call: &Call) -> Option<&str> {
         .or(call.model.request_model.as_deref())
 }
 
-/// By the list price, and by the contract's.
-fn rate(call: &Call, book: &PriceBook, context: &[(&str, &str)]) -> [Option<Rated>; 2] {
-    // Not reported is not 0: only usage that somebody stated can be rated.
-    if call.usage.is_empty() {
-        return [None, None];
-    }
+/// The list price and the contract's for a call of a model, in a context that the call itself does not tell.
+#[must_use]
+pub fn prices_of<'b>(call: &Call, book: &'b PriceBook, context: &[(&str, &str)]) -> [Option<ResolvedPrice<'b>>; 2] {
     let plain = |tier: &&str| !PLAIN_TIERS.contains(&tier.to_ascii_lowercase().as_str());
     let query = |model| PriceQuery {
         provider: call.model.provider.as_deref(),
@@ -275,7 +272,16 @@ fn rate(call: &Call, book: &PriceBook, context: &[(&str, &str)]) -> [Option<Rate
     let models = || models.into_iter().flatten();
     let list = models().find_map(|model| book.resolve_with(&query(model), context));
     let contracted = models().find_map(|model| book.resolve_contracted(&query(model), context));
-    [list, contracted].map(|price| match rating::rate(&price?, &call.usage) {
+    [list, contracted]
+}
+
+/// By the list price, and by the contract's.
+fn rate(call: &Call, book: &PriceBook, context: &[(&str, &str)]) -> [Option<Rated>; 2] {
+    // Not reported is not 0: only usage that somebody stated can be rated.
+    if call.usage.is_empty() {
+        return [None, None];
+    }
+    prices_of(call, book, context).map(|price| match rating::rate(&price?, &call.usage) {
         Ok(rated) => Some(rated),
         Err(error) => {
             tracing::warn!(call_id = %call.call_id, %error, "usage cannot be rated and stays unpriced");

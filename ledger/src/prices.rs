@@ -544,6 +544,23 @@ impl<'a> ResolvedPrice<'a> {
         self.model
     }
 
+    /// True where both are the same prices, whoever was called: nothing tells one call's price from the other's.
+    #[must_use]
+    pub fn is_same_as(&self, other: &ResolvedPrice<'_>) -> bool {
+        fn same<T>(one: Option<&T>, other: Option<&T>) -> bool {
+            one.map(std::ptr::from_ref) == other.map(std::ptr::from_ref)
+        }
+        same(self.record, other.record)
+            && same(self.agreed, other.agreed)
+            && same(self.discount, other.discount)
+            && self.variants.len() == other.variants.len()
+            && self
+                .variants
+                .iter()
+                .zip(&other.variants)
+                .all(|(one, other)| std::ptr::eq(*one, *other))
+    }
+
     /// True where the catalogue lists the model without any price: it is offered free of charge.
     #[must_use]
     pub fn is_free(&self) -> bool {

@@ -43,7 +43,7 @@ pub const UPDATES_WAITING: usize = 64;
 /// How often a listener's budgets are looked at: spend moves by the minute.
 pub const BUDGETS_LOOK_MS: u64 = 30_000;
 /// Artefacts named in the list of resources: the newest; older ones are read by their address.
-pub const REPORTS_LISTED: i64 = 50;
+pub const REPORTS_LISTED: usize = 50;
 /// Bytes of an artefact that goes out as a resource; a larger one is downloaded.
 pub const REPORT_BYTES_MAX: i64 = 4 << 20;
 /// Addresses that one client listens to.

@@ -14,20 +14,18 @@
 //! | `spanledger://tasks/{id}` | a task, for who started it |
 //! | `ui://spanledger/cost-explorer` | the page that shows the answers of `query_costs` |
 
-use std::path::{Component, Path};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rmcp::model::{ErrorCode, ErrorData, MetaObject, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Map, Value, json};
 use spanledger_access::Principal;
 use spanledger_model::TraceId;
+use spanledger_query::report::{Kept, Reports};
 use spanledger_query::views::TABLES;
 use spanledger_query::{Dimension, Error, ErrorKind, QueryOptions};
-use spanledger_state::sqlx;
 
 use crate::limits::{REPORT_BYTES_MAX, REPORTS_LISTED, SQL_ROWS_MAX};
-use crate::shared::{Shared, owner_digest};
+use crate::shared::Shared;
 use crate::tasks;
 use crate::text::{DATA_NOTE, clean_value};
 use crate::tools::{self, table};
@@ -65,12 +63,12 @@ pub(crate) async fn listed(shared: &Shared, principal: &Principal) -> Result<Vec
         fixed(PRICE_BOOK, "price-book", "Price book", "Rates of the models in use"),
         app(),
     ];
-    for (id, title, mime_type, size) in own_reports(shared, principal).await? {
+    for report in own_reports(shared, principal).await? {
         resources.push(
-            Resource::new(format!("{REPORTS}{id}"), title.clone())
-                .with_title(title)
-                .with_mime_type(mime_type)
-                .with_size(u64::try_from(size).unwrap_or_default()),
+            Resource::new(format!("{REPORTS}{}", report.id), report.file_name)
+                .with_title(report.title)
+                .with_mime_type(report.mime_type)
+                .with_size(u64::try_from(report.size_bytes).unwrap_or_default()),
         );
     }
     Ok(resources)
@@ -247,44 +245,31 @@ fn bounded(tree: &spanledger_query::TraceTree) -> Value {
     value
 }
 
-/// Artefacts of this principal, newest first: id, title, MIME type, size.
-async fn own_reports(shared: &Shared, principal: &Principal) -> Result<Vec<(String, String, String, i64)>, ErrorData> {
-    let Ok(state) = shared.state() else {
-        return Ok(Vec::new());
-    };
-    sqlx::query_as(
-        "SELECT id, title, mime_type, size_bytes FROM reports \
-         WHERE owner = $1 AND tenant = $2 AND (expires_at IS NULL OR expires_at > $3) \
-         ORDER BY created_at DESC, id LIMIT $4",
-    )
-    .bind(owner_digest(principal))
-    .bind(principal.tenant().as_str())
-    .bind(shared.now_ns() / 1_000)
-    .bind(REPORTS_LISTED)
-    .fetch_all(state.pool())
-    .await
-    .map_err(|error| failed(Error::new(ErrorKind::Internal, "the reports cannot be read").with_source(error)))
+/// The reports of this server, where it keeps any.
+fn reports(shared: &Shared) -> Option<Reports> {
+    let (state, folder) = shared.state().ok().zip(shared.artefacts().ok())?;
+    Some(Reports::new(state.clone(), folder))
 }
 
-/// An artefact, for who made it.
+/// Artefacts of this principal, newest first.
+async fn own_reports(shared: &Shared, principal: &Principal) -> Result<Vec<Kept>, ErrorData> {
+    let Some(reports) = reports(shared) else {
+        return Ok(Vec::new());
+    };
+    let mut kept = reports.list(principal, shared.now_ns()).await.map_err(failed)?;
+    kept.truncate(REPORTS_LISTED);
+    Ok(kept)
+}
+
+/// An artefact, for who made it and who keeps the tenant's books.
 async fn report(shared: &Shared, principal: &Principal, uri: &str, id: &str) -> Result<ResourceContents, ErrorData> {
-    let (Ok(state), Ok(folder)) = (shared.state(), shared.artefacts()) else {
-        return Err(unknown(uri));
+    let refused = |error: Error| match error.kind() {
+        ErrorKind::NotFound => unknown(uri),
+        _ => failed(error),
     };
-    let row: Option<(String, String, i64)> = sqlx::query_as(
-        "SELECT file, mime_type, size_bytes FROM reports \
-         WHERE id = $1 AND owner = $2 AND tenant = $3 AND (expires_at IS NULL OR expires_at > $4)",
-    )
-    .bind(id)
-    .bind(owner_digest(principal))
-    .bind(principal.tenant().as_str())
-    .bind(shared.now_ns() / 1_000)
-    .fetch_optional(state.pool())
-    .await
-    .map_err(|error| failed(Error::new(ErrorKind::Internal, "the report cannot be read").with_source(error)))?;
-    let Some((file, mime_type, size)) = row else {
-        return Err(unknown(uri));
-    };
+    let reports = reports(shared).ok_or_else(|| unknown(uri))?;
+    let kept = reports.find(principal, id, shared.now_ns()).await.map_err(refused)?;
+    let size = kept.size_bytes;
     if size > REPORT_BYTES_MAX {
         let message = match shared.link(&format!("/api/v1/reports/{id}")) {
             Some(link) => format!("the report has {size} bytes, too many for a message; download it from {link}"),
@@ -292,19 +277,14 @@ async fn report(shared: &Shared, principal: &Principal, uri: &str, id: &str) -> 
         };
         return Err(ErrorData::invalid_params(message, None));
     }
-    // The name is one that we made; whatever it says, nothing outside the folder is read.
-    let file = Path::new(&file);
-    if !file.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(unknown(uri));
-    }
-    let bytes = tokio::fs::read(folder.join(file)).await.map_err(|_| unknown(uri))?;
-    let is_text = mime_type.starts_with("text/") || mime_type == JSON;
+    let (kept, bytes) = reports.read(principal, id, shared.now_ns()).await.map_err(refused)?;
+    let is_text = kept.mime_type.starts_with("text/") || kept.mime_type == JSON;
     let contents = match String::from_utf8(bytes) {
         Ok(text) if is_text => ResourceContents::text(text, uri),
         Ok(text) => ResourceContents::blob(STANDARD.encode(text), uri),
         Err(error) => ResourceContents::blob(STANDARD.encode(error.as_bytes()), uri),
     };
-    Ok(contents.with_mime_type(mime_type))
+    Ok(contents.with_mime_type(kept.mime_type))
 }
 
 /// The one answer for what does not exist and what belongs to somebody else.

@@ -18,7 +18,7 @@
 //! | `GET /traces/{id}` | the tree of a trace |
 //! | `GET /prices` | `?model=&provider=&at=` |
 //! | `POST /what-if` | what calls would have cost otherwise: `{"scenarios": [{"models": {"a*": "b"}, …}], "by", "since", "until", "filters", "limit"}` |
-//! | `POST /reports` | makes a report and keeps it: `{"kind", "period", "format", "team", "by", "filters"}`; `GET` lists, `GET /reports/{id}` downloads |
+//! | `POST /reports` | makes a report and keeps it: `{"kind", "period", "format", "team", "by", "filters"}`; `GET` lists, `GET /reports/{id}` downloads, `DELETE` deletes |
 //! | `GET /status` | version, addresses, counts, freshness |
 //! | `POST /settle` | settles everything acknowledged so far (`?rebuild=true`: compares the whole lake with its observations), then answers the positions and what was written |
 //!
@@ -154,6 +154,7 @@ routes! {
     POST "/api/v1/reports", Need::Scope(Scope::CostsRead) => reports::make;
     GET "/api/v1/reports", Need::Scope(Scope::CostsRead) => reports::list;
     GET "/api/v1/reports/{id}", Need::Scope(Scope::CostsRead) => reports::download;
+    DELETE "/api/v1/reports/{id}", Need::Scope(Scope::CostsRead) => reports::delete;
     POST "/api/v1/settle", Need::Scope(Scope::Admin) => settle;
     ANY "/api/v1/{*rest}", Need::Credential => unknown;
 }

@@ -6,9 +6,12 @@
 //! taken.
 //!
 //! Guarantee: rows and *other* sum to the total, exactly, and old and new are sums over the same calls. A call without
-//! a price on either side is in neither sum, is counted, and its model is named. Nothing is stored or charged anew.
+//! a price on either side is in neither sum, is counted, and its model is named; where nothing prices what was asked for
+//! (a batch, a region, a cache) and the price stays, that is said too: a difference of 0 is never a silent one. Nothing
+//! is stored or charged anew.
 
 mod scenario;
+mod unchanged;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,10 +29,13 @@ use crate::costs::{CURRENCY, Dimension};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{COST_DIMENSIONS_MAX, COST_GROUPS_DEFAULT, COST_GROUPS_MAX, WHAT_IF_SCENARIOS_MAX};
+use crate::report::document::harmless;
 use crate::time::format_instant;
 
 use scenario::Change;
 pub use scenario::Scenario;
+use unchanged::Seen;
+pub use unchanged::{Asked, Unchanged};
 
 /// Models without a price that are named.
 const UNPRICED_NAMED_MAX: usize = 20;
@@ -139,8 +145,27 @@ pub struct ScenarioResult {
     pub total: Tally,
     /// Models without a price, most calls first.
     pub unpriced: Vec<Unpriced>,
-    /// What the figures rest on.
-    pub caveats: Vec<&'static str>,
+    /// What was asked for and changes no price, most calls first.
+    pub unchanged: Vec<Unchanged>,
+    /// Patterns of models that fit no call.
+    pub unmatched: Vec<String>,
+    caveats: Vec<&'static str>,
+}
+
+impl ScenarioResult {
+    /// What its reader has to know. Names of telemetry go through `shown`.
+    #[must_use]
+    pub fn notes(&self, shown: impl Fn(&str) -> String) -> Vec<String> {
+        let mut notes = unchanged::notes(&self.unchanged, &shown);
+        for pattern in &self.unmatched {
+            notes.push(format!("no call is of a model like {}", shown(pattern)));
+        }
+        if self.total.calls > 0 && self.total.repriced == 0 && self.unmatched.is_empty() {
+            notes.push("the scenario is about none of these calls: nothing is otherwise".to_owned());
+        }
+        notes.extend(self.caveats.iter().map(|caveat| (*caveat).to_owned()));
+        notes
+    }
 }
 
 /// An answer.
@@ -181,7 +206,8 @@ impl Serialize for NamedScenario<'_> {
         map.serialize_entry("other", &scenario.other)?;
         map.serialize_entry("total", &scenario.total)?;
         map.serialize_entry("unpriced", &scenario.unpriced)?;
-        map.serialize_entry("notes", &scenario.caveats)?;
+        map.serialize_entry("unchanged", &scenario.unchanged)?;
+        map.serialize_entry("notes", &scenario.notes(harmless))?;
         map.end()
     }
 }
@@ -213,6 +239,9 @@ type Groups = BTreeMap<Vec<Option<String>>, Tally>;
 struct Sums {
     groups: Groups,
     unpriced: HashMap<(Option<String>, Option<String>), (i64, i64)>,
+    unchanged: Seen,
+    /// Of each rule on models, whether it fits a call.
+    fits: Vec<bool>,
 }
 
 /// What is asked of each call; shared with the threads that price.
@@ -223,6 +252,7 @@ struct Question {
     until_ns: Option<i64>,
     filters: Vec<(Dimension, Vec<Option<String>>)>,
     principal: Principal,
+    now_ns: i64,
 }
 
 impl Question {
@@ -272,6 +302,12 @@ impl Question {
             let new = match &repriced {
                 Some(repriced) => {
                     tally.repriced = 1;
+                    if let Some(fits) = repriced.rule.and_then(|rule| sums.fits.get_mut(rule)) {
+                        *fits = true;
+                    }
+                    if repriced.cost.is_some() {
+                        sums.unchanged.add(change, call, &repriced.call, self.now_ns);
+                    }
                     repriced.cost
                 }
                 None => call.own_cost,
@@ -381,8 +417,13 @@ impl Engine {
             until_ns,
             filters,
             principal: principal.clone(),
+            now_ns: self.now_ns(),
         });
-        let mut sums: Vec<Sums> = question.changes.iter().map(|_| Sums::default()).collect();
+        let begun = |change: &Change| Sums {
+            fits: vec![false; change.scenario.models.len()],
+            ..Sums::default()
+        };
+        let mut sums: Vec<Sums> = question.changes.iter().map(begun).collect();
         let snapshot = self.lake().snapshot(Table::Calls).map_err(of_lake)?;
         let tenant = principal.tenant().as_str();
         let files: Vec<&DataFile> = snapshot
@@ -500,6 +541,8 @@ fn result(at: usize, scenario: &Scenario, sums: Sums, limit: usize) -> Result<Sc
         .collect();
     unpriced.sort_by(|a, b| (b.calls, &a.model, &a.provider).cmp(&(a.calls, &b.model, &b.provider)));
     unpriced.truncate(UNPRICED_NAMED_MAX);
+    let rules = scenario.models.iter().zip(sums.fits);
+    let unmatched = rules.filter(|(_, fits)| total.calls > 0 && !fits);
     Ok(ScenarioResult {
         name: match scenario.name.as_str() {
             "" => format!("scenario {}", at + 1),
@@ -509,6 +552,8 @@ fn result(at: usize, scenario: &Scenario, sums: Sums, limit: usize) -> Result<Sc
         other,
         total,
         unpriced,
+        unchanged: sums.unchanged.named(),
+        unmatched: unmatched.map(|((pattern, _), _)| pattern.clone()).collect(),
         caveats: scenario.caveats(),
     })
 }

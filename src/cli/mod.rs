@@ -27,7 +27,7 @@ pub use prices::{
     PricesCheckArgs, PricesCommand, PricesDiffArgs, PricesImportArgs, PricesListArgs, PricesShowArgs, PricesUseArgs,
     PricesVersionsArgs, WhatIfArgs,
 };
-pub use report::{Kind as ReportKind, ReportArgs};
+pub use report::{Format as ReportFileFormat, Kind as ReportKind, ReportArgs};
 pub use run::{DemoArgs, ServeArgs};
 
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   spanledger report chargeback --period 2026-10 -o chargeback.xlsx --format xlsx
   spanledger report chargeback --period 2026-10 --team payments --format html -o payments.html
+  spanledger report chargeback --period 2026-10 --format pdf -o chargeback.pdf
   spanledger report focus --period 2026-10 --format parquet -o focus.parquet
   spanledger report costs --period 2026-10 --by team,server,tool --format csv
   spanledger report chargeback --period 2026-10 --format json --url http://127.0.0.1:8080
@@ -33,6 +34,8 @@ pub enum Format {
     Csv,
     /// A workbook, a sheet for each table.
     Xlsx,
+    /// Pages of paper.
+    Pdf,
     /// One page.
     Html,
     /// FOCUS 1.2 rows of what is reported, as CSV.

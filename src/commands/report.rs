@@ -8,7 +8,7 @@ use spanledger_query::Dimension;
 use spanledger_query::costs::filter_values;
 use spanledger_query::report::ReportRequest;
 
-use crate::cli::{ReportArgs, ReportKind};
+use crate::cli::{ReportArgs, ReportFileFormat, ReportKind};
 use crate::config::Config;
 use crate::exit::{Kind, Outcome, fail};
 use crate::output;
@@ -17,6 +17,16 @@ use crate::source::{Remote, Source};
 /// Runs the command.
 pub async fn run(args: &ReportArgs, config: &Config) -> anyhow::Result<Outcome> {
     let filters = filters(args)?;
+    let is_binary = matches!(
+        args.format,
+        Some(ReportFileFormat::Xlsx | ReportFileFormat::Pdf | ReportFileFormat::Parquet)
+    );
+    if is_binary && args.output.is_none() && output::stdout_is_terminal() {
+        return Err(fail(
+            Kind::Invalid,
+            "this format is binary and would garble the terminal; name a file: -o FILE",
+        ));
+    }
     let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
     let kind = name(args.kind.to_possible_value()).unwrap_or_default();
     let format = match args.format {

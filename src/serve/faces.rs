@@ -1,6 +1,7 @@
 //! REST, MCP and dashboard: the faces of the engine, as one router.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -10,12 +11,16 @@ use spanledger_mcp_server::Shared as McpShared;
 use spanledger_query::http::Endpoints;
 use spanledger_query::report::Reports;
 use spanledger_query::{Control, Engine, Error, ErrorKind, Result, ServerFacts};
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::Addresses;
 use super::credentials::Credentials;
 use crate::config::Config;
 use crate::telemetry::OwnCalls;
+
+/// Reports are kept for days: an hour more is nothing.
+const REPORTS_CLEARED_EVERY: Duration = Duration::from_secs(3_600);
 
 /// What the REST interface needs of the server around it.
 pub struct ServerControl {
@@ -89,6 +94,22 @@ impl Control for ServerControl {
 /// The reports of the data folder, where the MCP server keeps its own too.
 pub fn reports(credentials: &Credentials, config: &Config) -> Reports {
     Reports::new(credentials.state.clone(), config.data().join("reports"))
+}
+
+/// Removes reports that are over, now and then, until the server stops.
+pub async fn clear_reports(reports: Reports, engine: Engine, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(REPORTS_CLEARED_EVERY);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        match reports.clear(engine.now_ns()).await {
+            Ok(0) => {}
+            Ok(n_removed) => tracing::info!(n_removed, "expired reports were removed"),
+            Err(error) => tracing::warn!(%error, "expired reports cannot be removed"),
+        }
+    }
 }
 
 /// What the MCP server works with.

@@ -133,8 +133,9 @@ impl Server {
             Arc::clone(&clock),
             Arc::clone(&dialects),
         );
+        let reports = faces::reports(&credentials, &config);
         let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns())
-            .with_reports(faces::reports(&credentials, &config));
+            .with_reports(reports.clone());
         let engine = Engine::with_dialects(lake.clone(), terms.book, clock, Arc::new(Known(dialects)))?
             .with_rules(terms.rules)
             .with_policy(terms.policy);
@@ -171,6 +172,8 @@ impl Server {
         let followed = rules::follow(config.clone(), Arc::clone(&settler), engine.clone(), stopped.clone());
         server.spawn("allocation rules", DRAIN, followed);
         server.spawn("own MCP calls", DRAIN, writing);
+        let cleared = faces::clear_reports(reports, engine.clone(), stopped.clone());
+        server.spawn("reports", DRAIN, cleared);
         server.spawn("price book", DRAIN, prices::follow(config, settler, engine, stopped));
         Ok(server)
     }

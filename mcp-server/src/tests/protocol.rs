@@ -477,7 +477,9 @@ async fn a_report_is_read_by_who_made_it_and_by_nobody_else() {
     }
     for other in [
         Principal::local_of("other"),
-        Principal::local().with_client_id(Some("another client")),
+        Principal::local()
+            .with_client_id(Some("another client"))
+            .narrowed_to(Scopes::of(&[Scope::CostsRead])),
     ] {
         let params = json!({ "uri": "spanledger://reports/r1" });
         let (_, _, foreign) = server.ask(other.clone(), "resources/read", params).await;

@@ -32,7 +32,7 @@ pub(crate) fn definition() -> Tool {
             "properties": {
                 "kind": { "enum": ["chargeback", "costs", "focus"] },
                 "period": { "type": "string", "description": "2026-10" },
-                "format": { "enum": ["xlsx", "csv", "html", "markdown", "json", "parquet"] },
+                "format": { "enum": ["xlsx", "pdf", "csv", "html", "markdown", "json", "parquet"] },
                 "team": text,
                 "by": { "type": "array", "items": text },
                 "filters": question::filters_schema()
@@ -47,7 +47,7 @@ pub(crate) fn definition() -> Tool {
                 "download": { "anyOf": [text, { "type": "null" }] },
                 "title": text,
                 "total": text,
-                "rows": { "type": "array", "items": { "type": "array" } },
+                "rows": { "type": "array" },
                 "notes": { "type": "array", "items": text }
             },
             "required": ["uri", "title", "total", "rows", "notes"]

@@ -56,11 +56,11 @@ pub(crate) fn definition() -> Tool {
             "properties": {
                 "since": nullable_text(),
                 "until": nullable_text(),
-                "columns": { "type": "array", "items": { "type": "string" } },
-                "rows": { "type": "array", "items": { "type": "array" } },
+                "columns": { "type": "array" },
+                "rows": { "type": "array" },
                 "totals": { "type": "array", "items": { "type": "object" } },
                 "truncated": { "type": "boolean" },
-                "notes": { "type": "array", "items": { "type": "string" } }
+                "notes": { "type": "array" }
             },
             "required": ["columns", "rows", "totals", "truncated", "notes"]
         }),
@@ -147,9 +147,13 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         }
         total.insert("unpriced".to_owned(), Value::from(unpriced));
         totals.push(Value::Object(total));
-        for caveat in &scenario.caveats {
-            if !notes.iter().any(|note| note == caveat) {
-                notes.push((*caveat).to_owned());
+        for note in scenario.notes(clean) {
+            let note = match report.scenarios.len() {
+                1 => note,
+                _ => format!("{}: {note}", clean(&scenario.name)),
+            };
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `/api/v1/reports`: make a report, list those that are kept, download one.
+//! `/api/v1/reports`: make a report, list those that are kept, download or delete one.
 
 use axum::Extension;
 use axum::body::Body;
@@ -73,6 +73,19 @@ pub(super) async fn download(
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // A page that is opened after all runs nothing and is nobody's origin.
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    Ok(response)
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Extension(principal): Who,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    let kept = reports(&api)?.delete(&principal, &id, api.engine.now_ns()).await?;
+    let mut response = answer(&json!({ "deleted": kept.id }));
+    response
+        .extensions_mut()
+        .insert(Audited(format!("deleted {} {}", kept.kind, kept.id)));
     Ok(response)
 }
 

@@ -185,13 +185,15 @@ const COLUMNS: [Column; 62] = [
 /// Tags of a row, and their columns.
 const TAGS: [&str; 5] = ["team", "project", "environment", "cost_center", "service"];
 
-/// Makes the export.
+/// Makes the export. `told` is called with steps done, and steps in all.
 pub(super) async fn focus(
     session: &Session,
     principal: &Principal,
     request: &ReportRequest,
     file_name: String,
+    told: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<Artefact> {
+    const N_STEPS: u64 = 3;
     let asked = request.cost_request(Vec::new());
     let keys = "l.day, l.team, l.project, l.environment, l.cost_center, l.service, l.provider, l.model, l.bucket, l.server, \
                 l.tool, l.prompt, l.cause, l.price_id, l.line_kind = 'correction' AS is_correction, \
@@ -214,6 +216,7 @@ pub(super) async fn focus(
             format!("the export has over {ROWS_MAX} rows; filter it, by team for one"),
         ));
     }
+    told(1, N_STEPS);
     let charges: Vec<Charge> = rows(&answer).map(charge).collect();
     let whole = format!("SELECT SUM(l.effective_cost) AS cost FROM ledger l{join}{conditions}");
     let whole = session.query(&whole, &options()).await?;
@@ -224,6 +227,7 @@ pub(super) async fn focus(
             "the rows of the export do not add up to the total; it was not made",
         ));
     }
+    told(2, N_STEPS);
     let around = Around {
         tenant: harmless(principal.tenant().as_str()),
         from_ns: request.since_ns(),
@@ -233,6 +237,7 @@ pub(super) async fn focus(
         ReportFormat::Parquet => parquet(&charges, &around)?,
         _ => csv(&charges, &around),
     };
+    told(N_STEPS, N_STEPS);
     let mut largest: Vec<&Charge> = charges.iter().collect();
     largest.sort_by_key(|charge| std::cmp::Reverse(charge.effective));
     let top = largest.into_iter().take(TOP_LINES).map(|charge| {

@@ -1,9 +1,9 @@
 //! Reports: the chargeback statement of a month, its FOCUS export, costs by dimensions, as files.
 //!
 //! ```text
-//! ledger (one snapshot) ─► statement / focus ─► Document ─► csv, xlsx, html, markdown, json ─► Artefact
-//!                                        └────────────────► FOCUS 1.2 csv, parquet            │
-//!                                                                             Reports::keep ◄─┘
+//! ledger (one snapshot) ─► statement / focus ─► Document ─► csv, xlsx, pdf, html, markdown, json ─► Artefact
+//!                                        └────────────────► FOCUS 1.2 csv, parquet                 │
+//!                                                                                  Reports::keep ◄─┘
 //! ```
 //!
 //! Guarantee: parts add up to the total that `costs` tells, to the last digit, in every format; a report that does not
@@ -14,6 +14,7 @@
 
 pub mod document;
 mod focus;
+mod pdf;
 mod statement;
 mod store;
 mod write;
@@ -74,6 +75,7 @@ impl ReportKind {
             Self::Focus => &[ReportFormat::Csv, ReportFormat::Parquet],
             _ => &[
                 ReportFormat::Xlsx,
+                ReportFormat::Pdf,
                 ReportFormat::Csv,
                 ReportFormat::Html,
                 ReportFormat::Markdown,
@@ -90,6 +92,8 @@ pub enum ReportFormat {
     Csv,
     /// A workbook with a sheet for each table.
     Xlsx,
+    /// Pages of paper.
+    Pdf,
     /// One page.
     Html,
     /// Tables of text.
@@ -101,9 +105,10 @@ pub enum ReportFormat {
 }
 
 impl ReportFormat {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Csv,
         Self::Xlsx,
+        Self::Pdf,
         Self::Html,
         Self::Markdown,
         Self::Json,
@@ -116,6 +121,7 @@ impl ReportFormat {
         match self {
             Self::Csv => "csv",
             Self::Xlsx => "xlsx",
+            Self::Pdf => "pdf",
             Self::Html => "html",
             Self::Markdown => "markdown",
             Self::Json => "json",
@@ -129,6 +135,7 @@ impl ReportFormat {
         match self {
             Self::Csv => "text/csv",
             Self::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            Self::Pdf => "application/pdf",
             Self::Html => "text/html",
             Self::Markdown => "text/markdown",
             Self::Json => "application/json",
@@ -181,11 +188,6 @@ impl ReportRequest {
                 None
             }
             Some("md") => Some(ReportFormat::Markdown),
-            Some("pdf") => {
-                return Err(Error::invalid(
-                    "PDF is not written by this version; take html, which prints to PDF, or xlsx",
-                ));
-            }
             Some(name) => {
                 let found = ReportFormat::ALL.into_iter().find(|format| format.name() == name);
                 Some(found.ok_or_else(|| unknown_format(kind, name))?)
@@ -289,10 +291,10 @@ impl Engine {
             request.format.extension()
         );
         if request.kind == ReportKind::Focus {
-            return focus::focus(&session, principal, request, file_name).await;
+            return focus::focus(&session, principal, request, file_name, told).await;
         }
         let document = match request.kind {
-            ReportKind::Costs => statement::costs(&session, principal, request, self.now_ns()).await?,
+            ReportKind::Costs => statement::costs(&session, principal, request, self.now_ns(), told).await?,
             _ => statement::chargeback(&session, principal, request, self.now_ns(), told).await?,
         };
         let first = document.sections.first();
@@ -320,6 +322,7 @@ impl Engine {
         let bytes = match request.format {
             ReportFormat::Csv => write::csv(&document),
             ReportFormat::Xlsx => xlsx::xlsx(&document)?,
+            ReportFormat::Pdf => pdf::pdf(&document)?,
             ReportFormat::Html => write::html(&document),
             ReportFormat::Markdown => write::markdown(&document),
             _ => write::json(&document),

@@ -106,14 +106,16 @@ pub(super) async fn chargeback(
     Ok(document)
 }
 
-/// Costs by the dimensions asked for.
+/// Costs by the dimensions asked for. `told` as above.
 pub(super) async fn costs(
     session: &Session,
     principal: &Principal,
     request: &ReportRequest,
     now_ns: i64,
+    told: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<Document> {
     let mut document = begun("Costs", session, principal, request, now_ns).await?;
+    told(1, 2);
     let by = match request.by.as_slice() {
         [] => Dimension::parse_list("team,model")?,
         by => by.to_vec(),
@@ -121,6 +123,7 @@ pub(super) async fn costs(
     document
         .sections
         .push(table(session, request, "costs", "Costs", by).await?);
+    told(2, 2);
     document
         .notes
         .push("unpriced_tokens have no price and are in no cost".to_owned());

@@ -2,7 +2,8 @@
 //!
 //! A file lies in `<data>/reports/<id>/`, its row in the table `reports`. The id has 128 random bits. Another principal
 //! gets the same answer as for an id that does not exist; who may change budgets (`finops:write`, all rows of the
-//! tenant) reads the tenant's reports. After [`RETENTION_DAYS`] a report is gone; making one clears away what is over.
+//! tenant) reads the tenant's reports. After [`RETENTION_DAYS`] a report is gone for everybody; [`Reports::clear`]
+//! removes what is over, each time one is made and once an hour in a server. Who reads a report may delete it before.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -72,7 +73,7 @@ impl Reports {
     /// [`Internal`](ErrorKind::Internal) where it cannot be written.
     pub async fn keep(&self, principal: &Principal, artefact: &Artefact, now_ns: i64) -> Result<Kept> {
         let now_us = now_ns.div_euclid(1_000);
-        self.clear(now_us).await?;
+        self.clear(now_ns).await?;
         let id = hex::encode(rand::random::<[u8; 16]>());
         let kept = Kept {
             kind: artefact.kind.name().to_owned(),
@@ -85,12 +86,21 @@ impl Reports {
             expires_at_us: Some(now_us.saturating_add(RETENTION_DAYS * DAY_US)),
             id,
         };
+        // The file first: a row names what is there.
         let folder = self.folder.join(&kept.id);
-        tokio::fs::create_dir_all(&folder).await.map_err(not_written)?;
-        tokio::fs::write(folder.join(&kept.file_name), &artefact.bytes)
+        if let Err(error) = self.write(principal, &kept, &folder, &artefact.bytes).await {
+            // Nothing points at it: what is left of it would lie there for ever.
+            let _ = tokio::fs::remove_dir_all(&folder).await;
+            return Err(error);
+        }
+        Ok(kept)
+    }
+
+    async fn write(&self, principal: &Principal, kept: &Kept, folder: &Path, bytes: &[u8]) -> Result<()> {
+        tokio::fs::create_dir_all(folder).await.map_err(not_written)?;
+        tokio::fs::write(folder.join(&kept.file_name), bytes)
             .await
             .map_err(not_written)?;
-        // The file first: a row names what is there.
         let inserted = sqlx::query(
             "INSERT INTO reports (id, owner, tenant, kind, title, mime_type, file, size_bytes, sha256, created_at, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -108,8 +118,7 @@ impl Reports {
         .bind(kept.expires_at_us)
         .execute(self.state.pool())
         .await;
-        inserted.map_err(not_written)?;
-        Ok(kept)
+        inserted.map(|_| ()).map_err(not_written)
     }
 
     /// The reports that a principal may read, newest first.
@@ -138,6 +147,27 @@ impl Reports {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), the same for one that does not exist, has expired or is somebody else's.
     pub async fn read(&self, principal: &Principal, id: &str, now_ns: i64) -> Result<(Kept, Vec<u8>)> {
+        let kept = self.find(principal, id, now_ns).await?;
+        // Ids and names are ours; whatever a row says, nothing outside the folder is read.
+        let is_ours = |name: &str| {
+            matches!(
+                Path::new(name).components().collect::<Vec<_>>()[..],
+                [Component::Normal(_)]
+            )
+        };
+        if !is_ours(&kept.id) || !is_ours(&kept.file_name) {
+            return Err(unknown());
+        }
+        let file = self.folder.join(&kept.id).join(&kept.file_name);
+        let bytes = tokio::fs::read(file).await.map_err(|_| unknown())?;
+        Ok((kept, bytes))
+    }
+
+    /// What is known of a report, without its file.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    pub async fn find(&self, principal: &Principal, id: &str, now_ns: i64) -> Result<Kept> {
         let sql = format!(
             "SELECT {COLUMNS} FROM reports WHERE id = $1 AND tenant = $2 AND (owner = $3 OR $4 = 1) \
              AND (expires_at IS NULL OR expires_at > $5)"
@@ -151,42 +181,54 @@ impl Reports {
             .fetch_optional(self.state.pool())
             .await
             .map_err(not_read)?;
-        let row = row.ok_or_else(unknown)?;
-        // The name is one that we made; whatever it says, nothing outside the folder is read.
-        let file = Path::new(&row.4);
-        if !file.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(unknown());
-        }
-        let bytes = tokio::fs::read(self.folder.join(file)).await.map_err(|_| unknown())?;
-        Ok((kept(row), bytes))
+        row.map(kept).ok_or_else(unknown)
     }
 
-    /// Clears away what has expired.
-    async fn clear(&self, now_us: i64) -> Result<()> {
+    /// Deletes a report, file and row.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read); [`Internal`](ErrorKind::Internal) where it cannot be removed.
+    pub async fn delete(&self, principal: &Principal, id: &str, now_ns: i64) -> Result<Kept> {
+        let kept = self.find(principal, id, now_ns).await?;
+        self.remove(&kept.id).await?;
+        Ok(kept)
+    }
+
+    /// Removes reports that have expired, and tells how many there were.
+    ///
+    /// # Errors
+    /// [`Internal`](ErrorKind::Internal) where the control state cannot be read or written.
+    pub async fn clear(&self, now_ns: i64) -> Result<usize> {
         let expired: Vec<(String,)> = sqlx::query_as("SELECT id FROM reports WHERE expires_at <= $1 LIMIT $2")
-            .bind(now_us)
+            .bind(now_ns.div_euclid(1_000))
             .bind(CLEARED_MAX)
             .fetch_all(self.state.pool())
             .await
             .map_err(not_read)?;
+        let mut n_removed = 0;
         for (id,) in expired {
-            let is_ours = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if is_ours {
-                match tokio::fs::remove_dir_all(self.folder.join(&id)).await {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        tracing::warn!(%id, %error, "an expired report cannot be removed");
-                        continue;
-                    }
-                    _ => {}
-                }
+            match self.remove(&id).await {
+                Ok(()) => n_removed += 1,
+                Err(error) => tracing::warn!(%id, %error, "an expired report cannot be removed"),
             }
-            sqlx::query("DELETE FROM reports WHERE id = $1")
-                .bind(&id)
-                .execute(self.state.pool())
-                .await
-                .map_err(not_read)?;
         }
-        Ok(())
+        Ok(n_removed)
+    }
+
+    /// The file first: what is left after a failure is still named, and is tried again.
+    async fn remove(&self, id: &str) -> Result<()> {
+        let is_ours = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_ours {
+            match tokio::fs::remove_dir_all(self.folder.join(id)).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(not_written(error)),
+                _ => {}
+            }
+        }
+        let deleted = sqlx::query("DELETE FROM reports WHERE id = $1")
+            .bind(id)
+            .execute(self.state.pool())
+            .await;
+        deleted.map(|_| ()).map_err(not_written)
     }
 }
 
@@ -218,12 +260,12 @@ fn kept(row: StoredRow) -> Kept {
 fn unknown() -> Error {
     Error::new(
         ErrorKind::NotFound,
-        "there is no such report; GET /api/v1/reports lists yours, POST makes one",
+        "there is no such report; GET /api/v1/reports lists yours, POST makes one, each is kept for 30 days",
     )
 }
 
 fn not_written(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::internal("the report could not be kept").with_source(error)
+    Error::internal("the report could not be written or removed").with_source(error)
 }
 
 fn not_read(error: impl std::error::Error + Send + Sync + 'static) -> Error {

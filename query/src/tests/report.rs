@@ -6,6 +6,8 @@ use spanledger_lake::tables::{calls, ledger_lines};
 use spanledger_model::{Bucket, CallKind, FemtoUsd};
 use spanledger_state::State;
 
+mod paper;
+
 use super::{Books, DAY_NS, Fixture, NOW_NS, RIVAL, call};
 use crate::costs::CostRequest;
 use crate::error::ErrorKind;
@@ -182,9 +184,20 @@ async fn a_report_is_for_who_made_it_and_for_nobody_else() {
     }
     assert!(reports.list(&reader, NOW_NS).await.unwrap().is_empty());
     assert_eq!(reports.list(&owner, NOW_NS).await.unwrap().len(), 1);
+    // Who may read it may delete it; nobody else, and not twice.
+    let second = reports.keep(&owner, &artefact, NOW_NS).await.unwrap();
+    assert!(reports.delete(&reader, &second.id, NOW_NS).await.is_err());
+    assert!(folder.path().join("reports").join(&second.id).exists());
+    reports.delete(&owner, &second.id, NOW_NS).await.unwrap();
+    assert!(!folder.path().join("reports").join(&second.id).exists());
+    assert_eq!(
+        reports.delete(&owner, &second.id, NOW_NS).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     // After its time it is gone, and the next one clears it away.
     let later = NOW_NS + 31 * DAY_NS;
     assert!(reports.read(&owner, &kept.id, later).await.is_err());
-    reports.keep(&owner, &artefact, later).await.unwrap();
+    assert!(folder.path().join("reports").join(&kept.id).exists());
+    assert_eq!(reports.clear(later).await.unwrap(), 1);
     assert!(!folder.path().join("reports").join(&kept.id).exists());
 }

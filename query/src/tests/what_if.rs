@@ -56,14 +56,14 @@ async fn scenarios_are_rated_exactly_and_their_rows_sum_to_their_totals() {
         &Principal::local(),
         &[
             serde_json::json!({ "name": "mini", "models": { "gpt-4o": "gpt-4o-mini" } }),
-            serde_json::json!({ "models": { "gpt-4o": null }, "prices": { "input": 1, "output": "2.000000000001" } }),
+            serde_json::json!({ "models": { "gpt-4o": null }, "prices": { "input": 1, "output": "2.000000001" } }),
             serde_json::json!({ "models": { "gpt-4o": null }, "discount_percent": "10" }),
             serde_json::json!({ "models": { "gpt-4o": null }, "cache_percent": 50 }),
         ],
     )
     .await;
     // List prices of gpt-4o: 2.5 in, 1.25 cached, 10 out; of gpt-4o-mini: 0.15 and 0.6.
-    let expected = ["1.5", "6.000000000002", "22.5", "23.75"];
+    let expected = ["1.5", "6.000000002", "22.5", "23.75"];
     for (scenario, new) in report.scenarios.iter().zip(expected) {
         assert_eq!(scenario.total.new, usd(new), "{scenario:?}");
         assert_eq!(scenario.total.old, usd("25"), "{scenario:?}");
@@ -74,7 +74,7 @@ async fn scenarios_are_rated_exactly_and_their_rows_sum_to_their_totals() {
         assert_eq!(scenario.unpriced[0].tokens, 2_000_000);
     }
     assert_eq!(report.scenarios[0].name, "mini");
-    assert!(report.scenarios[0].caveats[0].contains("tokenizer"));
+    assert!(report.scenarios[0].notes(str::to_owned)[0].contains("tokenizer"));
 }
 
 #[tokio::test]
@@ -91,6 +91,90 @@ async fn a_principal_simulates_the_calls_in_its_sight_and_no_others() {
     assert_eq!(seen, ["payments"]);
     let report = ask(&fixture, &Principal::local_of("rival"), &scenario).await;
     assert_eq!(report.scenarios[0].total.calls, 0);
+}
+
+#[tokio::test]
+async fn a_difference_of_nothing_is_said_and_never_silent() {
+    let fixture = fixture().await;
+    let notes = async |scenario: serde_json::Value| {
+        let report = ask(&fixture, &Principal::local(), &[scenario]).await;
+        let scenario = report.scenarios.into_iter().next().unwrap();
+        (scenario.total.difference(), scenario.notes(str::to_owned).join("; "))
+    };
+    // The embedded book has a batch price for gpt-4o since 2026-10-14, and none by region, none of Azure's own.
+    let (difference, batch) = notes(serde_json::json!({ "processing": "batch" })).await;
+    assert_eq!((difference, batch.as_str()), (usd("-12.5"), ""));
+    for (scenario, expected) in [
+        (
+            serde_json::json!({ "region": "eu-west-1" }),
+            "no price of region eu-west-1 known for gpt-4o (2 calls); unchanged",
+        ),
+        (
+            serde_json::json!({ "service_tier": "flex" }),
+            "no flex price known for gpt-4o (2 calls); unchanged",
+        ),
+        (
+            serde_json::json!({ "processing": "overnight" }),
+            "no overnight price known for gpt-4o (2 calls); unchanged",
+        ),
+        (
+            serde_json::json!({ "models": { "gpt-4o": "gpt-4o-2024-08-06" } }),
+            "one price holds for gpt-4o-2024-08-06 as gpt-4o (2 calls); unchanged",
+        ),
+        (
+            serde_json::json!({ "models": { "no-such*": "gpt-4o-mini" } }),
+            "no call is of a model like no-such*",
+        ),
+        (
+            serde_json::json!({ "only_provider": "mistral", "processing": "batch" }),
+            "the scenario is about none of these calls: nothing is otherwise",
+        ),
+    ] {
+        let (difference, notes) = notes(scenario.clone()).await;
+        assert_eq!(difference, FemtoUsd::ZERO, "{scenario}");
+        assert!(notes.contains(expected), "{scenario}: {notes}");
+    }
+    // A model that nobody prices is not comparable, and named: neither 0 nor unchanged.
+    let report = ask(
+        &fixture,
+        &Principal::local(),
+        &[serde_json::json!({ "models": { "gpt-4o": "gpt-99" } })],
+    )
+    .await;
+    let total = report.scenarios[0].total;
+    assert_eq!((total.not_comparable, total.old), (3, FemtoUsd::ZERO));
+    assert_eq!(report.scenarios[0].unpriced[0].model.as_deref(), Some("gpt-99"));
+    assert!(report.scenarios[0].unchanged.is_empty());
+}
+
+#[tokio::test]
+async fn a_price_that_came_later_is_said_to_be_there_today() {
+    let fixture = Fixture::empty().await;
+    let mut early = call("default", 1, CallKind::Llm, NOW_NS - 150 * DAY_NS, "payments");
+    early.model.provider = Some("openai".into());
+    early.model.request_model = None;
+    early.model.response_model = Some("gpt-4o".into());
+    let mut books = Books {
+        calls: Vec::new(),
+        lines: Vec::new(),
+    };
+    books.add(early, &[(Bucket::Input, 1_000_000, Some("2.5"))]);
+    fixture.commit(Table::Calls, calls::to_batch(&books.calls)).await;
+    let scenarios = [
+        serde_json::json!({ "processing": "batch" }),
+        serde_json::json!({ "cache_percent": 50, "models": { "gpt-4o": "gpt-4" } }),
+    ];
+    let report = ask(&fixture, &Principal::local(), &scenarios).await;
+    let notes = report.scenarios[0].notes(str::to_owned);
+    assert_eq!(
+        notes,
+        [
+            "no batch price known for gpt-4o (1 calls) when they were made, though there is one today: `prices` can state it; unchanged"
+        ]
+    );
+    assert!(report.scenarios[0].unchanged[0].is_known_today);
+    let notes = report.scenarios[1].notes(str::to_owned).join("; ");
+    assert!(notes.contains("no cache price known for gpt-4 (1 calls)"), "{notes}");
 }
 
 #[tokio::test]

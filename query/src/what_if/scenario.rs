@@ -129,8 +129,7 @@ impl Scenario {
     }
 
     /// What its figures rest on, for whoever reads them.
-    #[must_use]
-    pub fn caveats(&self) -> Vec<&'static str> {
+    pub(super) fn caveats(&self) -> Vec<&'static str> {
         let mut caveats = Vec::new();
         if self.models.iter().any(|(_, to)| to.is_some()) {
             caveats.push(
@@ -139,11 +138,6 @@ impl Scenario {
         }
         if self.cache_percent.is_some_and(|percent| percent > 0) {
             caveats.push("cache writes stay as they were, within what is not read; a cache that a call did not write is not charged for");
-        }
-        if self.region.is_some() {
-            caveats.push(
-                "a region matters where the price book or a contract has prices for it; elsewhere the price stays",
-            );
         }
         caveats
     }
@@ -185,7 +179,7 @@ pub(super) struct Change {
     pub(super) scenario: Scenario,
     is_book_only: bool,
     is_other_book: bool,
-    book: Arc<PriceBook>,
+    pub(super) book: Arc<PriceBook>,
 }
 
 impl Change {
@@ -223,7 +217,7 @@ impl Change {
 
     /// What the call would cost; `None` where it would be the same call.
     pub(super) fn reprice(&self, call: &Call) -> Option<Repriced> {
-        let changed = self.apply(call)?;
+        let (changed, rule) = self.apply(call)?;
         let cost = match &self.scenario.region {
             Some(region) => {
                 let cost = cost_in(&changed, &self.book, &[("region", region)]);
@@ -232,18 +226,22 @@ impl Change {
             }
             None => charge(&changed, &self.book, 0).own_cost,
         };
-        Some(Repriced { call: changed, cost })
+        Some(Repriced {
+            call: changed,
+            cost,
+            rule,
+        })
     }
 
-    /// The call as it would be.
-    fn apply(&self, call: &Call) -> Option<Call> {
+    /// The call as it would be, and the place of the rule on models that fits it.
+    fn apply(&self, call: &Call) -> Option<(Call, Option<usize>)> {
         let scenario = &self.scenario;
         let names = [&call.model.response_model, &call.model.request_model];
         let names: Vec<String> = names.into_iter().flatten().map(|name| name.to_lowercase()).collect();
         let rule = scenario
             .models
             .iter()
-            .find(|(from, _)| names.iter().any(|name| fits(from, name, Wildcards::StarAndMark)));
+            .position(|(from, _)| names.iter().any(|name| fits(from, name, Wildcards::StarAndMark)));
         if !scenario.models.is_empty() && rule.is_none() || !self.is_book_only && !call.kind.uses_a_model() {
             return None;
         }
@@ -259,13 +257,14 @@ impl Change {
         }
         let mut call = call.clone();
         if self.is_book_only {
-            return Some(call);
+            return Some((call, rule));
         }
         call.reported_cost = None;
         if let Some(provider) = &scenario.provider {
             call.model.provider = Some(provider.clone());
         }
-        if let Some(model) = rule.and_then(|(_, to)| to.clone()) {
+        let model = rule.and_then(|at| scenario.models.get(at));
+        if let Some(model) = model.and_then(|(_, to)| to.clone()) {
             call.model.response_model = Some(model.clone());
             call.model.request_model = None;
             let query = PriceQuery {
@@ -295,7 +294,7 @@ impl Change {
         if let Some(percent) = scenario.cache_percent {
             cache(&mut call, i64::from(percent));
         }
-        Some(call)
+        Some((call, rule))
     }
 }
 
@@ -303,6 +302,8 @@ impl Change {
 pub(super) struct Repriced {
     pub(super) call: Call,
     pub(super) cost: Option<FemtoUsd>,
+    /// Place of the rule on models that fits it.
+    pub(super) rule: Option<usize>,
 }
 
 /// Reads `percent` of the text input from a cache. What is written shrinks to what is left, the 1-hour part last;

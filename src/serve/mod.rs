@@ -134,8 +134,8 @@ impl Server {
             Arc::clone(&dialects),
         );
         let reports = faces::reports(&credentials, &config);
-        let control = faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns())
-            .with_reports(reports.clone());
+        let control =
+            faces::ServerControl::new(Arc::clone(&settler), &addresses, clock.now_ns()).with_reports(reports.clone());
         let engine = Engine::with_dialects(lake.clone(), terms.book, clock, Arc::new(Known(dialects)))?
             .with_rules(terms.rules)
             .with_policy(terms.policy);

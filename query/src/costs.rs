@@ -26,8 +26,9 @@ use crate::engine::{Engine, QueryOptions, ResultSet, Session};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::limits::{COST_DIMENSIONS_MAX, COST_GROUPS_DEFAULT, COST_GROUPS_MAX};
 use crate::measures::{self, Measures, MethodShare};
-use crate::rollup::{CALLS_HOUR, LEDGER_HOUR};
+use crate::rollup;
 use crate::rows::{Row, rows};
+use crate::spend::Interval;
 use crate::time::format_instant;
 use crate::views::{IS_INPUT, IS_OUTPUT, IS_UNPRICED};
 
@@ -622,10 +623,7 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     sql.push_str(&conditions(request, "l.time", &on_ledger));
     sql.push_str(&group);
     if counts_calls(request) && has_calls(by) {
-        let (count, is_unpriced, calls) = match source {
-            Source::Lines => ("COUNT(*)", IS_UNPRICED, "calls"),
-            Source::Hours => ("SUM(calls)", "unpriced", CALLS_HOUR),
-        };
+        let (count, is_unpriced, calls) = (source.count(), source.is_unpriced(), source.calls());
         let on_calls = |dimension: &Dimension| source.on_calls(dimension);
         sql.push_str(&format!(
             " UNION ALL SELECT {}CAST(NULL AS DECIMAL(38,15)), NULL, NULL, NULL, NULL, NULL, {count}, \
@@ -641,23 +639,30 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     sql
 }
 
-/// What a report is read from. Both add up to the same: reports are of whole hours.
+/// What a report is read from. All add up to the same: reports are of whole hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Each line and call.
     Lines,
-    /// The sums of [`crate::rollup`].
+    /// The sums of [`crate::rollup`] by hour.
     Hours,
+    /// Those by day.
+    Days,
 }
 
 impl Source {
-    /// The sums, where they have all that is asked.
+    /// The fewest rows that have all that is asked. `request` is of whole hours.
     pub(crate) fn of(request: &CostRequest, by: &[Dimension]) -> Self {
         let filters = request.filters.iter().map(|(dimension, _)| dimension);
-        if by.iter().chain(filters).all(|dimension| dimension.is_in_rollup()) {
-            Self::Hours
+        if !by.iter().chain(filters).all(|dimension| dimension.is_in_rollup()) {
+            return Self::Lines;
+        }
+        let bounds = [request.since_ns, request.until_ns];
+        let is_of_days = bounds.iter().flatten().all(|ns| ns % (24 * HOUR_NS) == 0);
+        if is_of_days && !by.contains(&Interval::Hour.dimension()) {
+            Self::Days
         } else {
-            Self::Lines
+            Self::Hours
         }
     }
 
@@ -665,13 +670,40 @@ impl Source {
     pub(crate) fn lines(self) -> &'static str {
         match self {
             Self::Lines => "ledger",
-            Self::Hours => LEDGER_HOUR,
+            Self::Hours => rollup::HOUR[0],
+            Self::Days => rollup::DAY[0],
         }
     }
 
-    fn on_calls(self, dimension: &Dimension) -> String {
+    /// The table of calls.
+    pub(crate) fn calls(self) -> &'static str {
+        match self {
+            Self::Lines => "calls",
+            Self::Hours => rollup::HOUR[1],
+            Self::Days => rollup::DAY[1],
+        }
+    }
+
+    /// How many calls, in SQL on that table.
+    pub(crate) fn count(self) -> &'static str {
+        match self {
+            Self::Lines => "COUNT(*)",
+            Self::Hours | Self::Days => "SUM(calls)",
+        }
+    }
+
+    /// The calls whose cost is not known, in SQL on that table.
+    pub(crate) fn is_unpriced(self) -> &'static str {
+        match self {
+            Self::Lines => IS_UNPRICED,
+            Self::Hours | Self::Days => "unpriced",
+        }
+    }
+
+    /// A dimension of calls, as that table has it.
+    pub(crate) fn on_calls(self, dimension: &Dimension) -> String {
         match (self, dimension.name) {
-            (Self::Hours, "model") => "model".to_owned(),
+            (Self::Hours | Self::Days, "model") => "model".to_owned(),
             _ => on_calls(dimension),
         }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{CostRequest, CostRow, Dimension, Source, conditions, group_by, on_calls, on_ledger};
+use crate::costs::{CostRequest, CostRow, Dimension, Source, conditions, group_by, on_ledger};
 use crate::economics::IS_TOOL_LINE;
 use crate::engine::{QueryOptions, Session};
 use crate::error::Result;
@@ -152,20 +152,26 @@ pub(crate) async fn add(
     other: Option<&mut CostRow>,
     total: &mut CostRow,
 ) -> Result<()> {
-    let options = QueryOptions::default();
-    let answer = session.query(&sql(request, &[]), &options).await?;
-    let all = rows(&answer).next().map(Measures::read).unwrap_or_default();
+    let options = QueryOptions {
+        rows_max: crate::limits::ROWS_MAX,
+        ..QueryOptions::default()
+    };
+    let grouped = session.query(&sql(request, &request.by), &options).await?;
+    let groups = rows(&grouped).map(Measures::read);
+    // Groups are all of it, but where they cannot count the calls that succeeded.
+    let all = if !grouped.truncated && crate::costs::has_calls(&request.by) {
+        groups.reduce(|a, b| a.and(&b))
+    } else {
+        let answer = session.query(&sql(request, &[]), &options).await?;
+        rows(&answer).next().map(Measures::read)
+    };
+    let all = all.unwrap_or_default();
     total.measures = Some(all);
     if request.by.is_empty() {
         shown.iter_mut().for_each(|row| row.measures = Some(all));
         return Ok(());
     }
-    let options = QueryOptions {
-        rows_max: crate::limits::ROWS_MAX,
-        ..options
-    };
-    let answer = session.query(&sql(request, &request.by), &options).await?;
-    let by_keys: HashMap<Vec<Option<String>>, Measures> = rows(&answer)
+    let by_keys: HashMap<Vec<Option<String>>, Measures> = rows(&grouped)
         .map(|row| {
             (
                 request.by.iter().map(|dimension| row.text(dimension.name())).collect(),
@@ -207,7 +213,6 @@ fn sql(request: &CostRequest, by: &[Dimension]) -> String {
     };
     let group = group_by(by.len());
     let nothing = "CASE WHEN l.effective_cost IS NOT NULL THEN CAST(0 AS DECIMAL(38,15)) END";
-    let is_idle = "COALESCE(l.session_id, l.trace_id) IS NOT NULL AND used.server_key IS NULL";
     let is_carry = "COALESCE(l.touch = 'carry', false)";
     let sums: String = NAMES[..7]
         .iter()
@@ -216,40 +221,52 @@ fn sql(request: &CostRequest, by: &[Dimension]) -> String {
     let keys: String = by.iter().map(|dimension| format!("{}, ", dimension.name())).collect();
     let has_successes = by.iter().all(|dimension| dimension.is_of_calls())
         && request.filters.iter().all(|(dimension, _)| dimension.is_of_calls());
-    let used = "SELECT DISTINCT COALESCE(server, '') AS server_key, COALESCE(tool, '') AS tool_key, \
-                COALESCE(session_id, trace_id) AS thread FROM calls WHERE kind = 'tool' \
-                UNION SELECT DISTINCT COALESCE(server, ''), '', COALESCE(session_id, trace_id) FROM calls WHERE kind = 'tool'";
     let of_lines = conditions(request, "l.time", &on_ledger);
+    let where_also = |condition: &str| match of_lines.as_str() {
+        "" => format!(" WHERE {condition}"),
+        conditions => format!("{conditions} AND {condition}"),
+    };
     let is_tool = IS_TOOL_LINE
         .replace("(tool ", "(l.tool ")
         .replace("cause ", "l.cause ")
         .replace("resource_uri ", "l.resource_uri ");
-    let tool_lines = if of_lines.is_empty() {
-        format!(" WHERE {is_tool}")
-    } else {
-        format!("{of_lines} AND {is_tool}")
-    };
+    let source = Source::of(request, by);
+    let on_calls = |dimension: &Dimension| source.on_calls(dimension);
+    let (of_each, names) = (names(&on_calls), names(&on_ledger));
+    let (lines, kinds) = (source.lines(), kind_join(request, by));
+    let absent = |n: usize| "CAST(NULL AS DECIMAL(38,15)), ".repeat(n);
     let mut sql = format!(
-        "SELECT {keys}{sums}SUM(successes) AS successes FROM (SELECT {}\
+        "SELECT {keys}{sums}SUM(successes) AS successes FROM (SELECT {names}\
          SUM(l.effective_cost) FILTER (WHERE l.cause = 'definition') AS context_tax, \
-         SUM(CASE WHEN {is_idle} THEN l.effective_cost ELSE {nothing} END) FILTER (WHERE l.cause = 'definition') AS idle_tax, \
+         SUM({nothing}) FILTER (WHERE l.cause = 'definition') AS idle_tax, \
          SUM(CASE WHEN {is_carry} THEN {nothing} ELSE l.effective_cost END) FILTER (WHERE l.cause = 'result') AS first_touch, \
          SUM(CASE WHEN {is_carry} THEN l.effective_cost ELSE {nothing} END) FILTER (WHERE l.cause = 'result') AS carry, \
          SUM(l.effective_cost) FILTER (WHERE l.cause = 'call') AS call_cost, \
          SUM(l.effective_cost) FILTER (WHERE l.cause NOT IN ('definition', 'result', 'call')) AS direct, \
          SUM(l.effective_cost) AS lifetime_cost, CAST(0 AS BIGINT) AS successes \
-         FROM ledger l LEFT JOIN ({used}) AS used ON used.server_key = COALESCE(l.server, '') \
-         AND used.tool_key = COALESCE(l.tool, '') AND used.thread = COALESCE(l.session_id, l.trace_id){}{tool_lines}{group}",
-        names(&on_ledger),
-        kind_join(request, by),
+         FROM {lines} l{kinds}{}{group}",
+        where_also(&is_tool),
     );
+    // Which definitions are idle only lines and calls can tell: they know the conversation.
+    let used = "SELECT COALESCE(server, '') AS server_key, COALESCE(tool, '') AS tool_key, \
+                COALESCE(session_id, trace_id) AS thread FROM calls WHERE kind = 'tool' \
+                UNION ALL SELECT COALESCE(server, ''), '', COALESCE(session_id, trace_id) FROM calls WHERE kind = 'tool'";
+    sql.push_str(&format!(
+        " UNION ALL SELECT {names}{}SUM(l.effective_cost), {}CAST(0 AS BIGINT) FROM ledger l{kinds} \
+         LEFT ANTI JOIN ({used}) AS used ON used.server_key = COALESCE(l.server, '') \
+         AND used.tool_key = COALESCE(l.tool, '') AND used.thread = COALESCE(l.session_id, l.trace_id){}{group}",
+        absent(1),
+        absent(5),
+        where_also("l.cause = 'definition' AND COALESCE(l.session_id, l.trace_id) IS NOT NULL"),
+    ));
     if has_successes {
         let of_calls = conditions(request, "time", &on_calls);
         let and = if of_calls.is_empty() { " WHERE" } else { " AND" };
-        let absent = "CAST(NULL AS DECIMAL(38,15)), ".repeat(7);
         sql.push_str(&format!(
-            " UNION ALL SELECT {}{absent}COUNT(*) FROM calls{of_calls}{and} kind = 'tool' AND status <> 'error'{group}",
-            names(&on_calls)
+            " UNION ALL SELECT {of_each}{}{} FROM {}{of_calls}{and} kind = 'tool' AND status <> 'error'{group}",
+            absent(7),
+            source.count(),
+            source.calls()
         ));
     }
     sql.push(')');

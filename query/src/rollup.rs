@@ -1,15 +1,17 @@
-//! Sums of the ledger and of calls by hour: what reports read instead of each line.
+//! Sums of the ledger and of calls by hour and by day: what reports read instead of each line.
 //!
 //! A data file never changes under its name, so neither does its sum. The sums of a file are made once, in the
 //! background, kept in memory and used by every snapshot that has the file; a file without them, and the hot rows,
-//! are read as they are, put into the same columns. So `rollup_hour` and `rollup_hour_calls` always add up to
-//! exactly what `ledger` and `calls` of the same snapshot add up to, with any number of sums at hand, also none.
+//! are read as they are, put into the same columns. So `rollup_hour`, `rollup_day` and the same of calls always add
+//! up to exactly what `ledger` and `calls` of the same snapshot add up to, with any number of sums at hand, also none.
 //!
 //! ```text
 //! rollup_hour = UnionAll
 //!     sums of files that have them        RecordBatches in memory
 //!     lines of the other files, hot ones  LakeTable, its time cut to the hour
 //! ```
+//!
+//! The sums of a day are those of its hours, summed once more.
 //!
 //! Columns with a value for nearly each line (ids, sessions, users) are not in them: a question about those reads
 //! the lines. A group may have several rows, for files and late lines add theirs: sum them.
@@ -18,25 +20,29 @@
 //! tenant are in no sum: a file that names no tenant gets none. The row filter of a principal is part of the scan.
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{cast, concat_batches};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::{MemTable, TableType, provider_as_source};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::expr_fn::cast as cast_to;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, ident, lit,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, ident, lit,
 };
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use parking_lot::Mutex;
 use spanledger_lake::{DataFile, Lake, Table};
@@ -45,10 +51,10 @@ use crate::limits::{ROLLUP_BYTES_MAX, ROLLUP_FILE_ROWS_MIN, ROLLUP_GROWTH_MIN};
 use crate::table::LakeTable;
 use crate::views::IS_UNPRICED;
 
-/// Sums of `ledger`.
-pub(crate) const LEDGER_HOUR: &str = "rollup_hour";
-/// Sums of `calls`.
-pub(crate) const CALLS_HOUR: &str = "rollup_hour_calls";
+/// Sums of `ledger`, and of `calls`, by hour.
+pub(crate) const HOUR: [&str; 2] = ["rollup_hour", "rollup_hour_calls"];
+/// The same by UTC day.
+pub(crate) const DAY: [&str; 2] = ["rollup_day", "rollup_day_calls"];
 
 /// Columns that both tables have under the same name.
 const SHARED: [&str; 14] = [
@@ -81,100 +87,190 @@ const LINE_SUMS: [&str; 6] = [
 /// A sum of some lines with and some without it would hide what is unknown: both kinds get rows of their own.
 const KEPT_APART: [&str; 3] = ["list_cost", "contracted_cost", "effective_cost"];
 
-/// One of the two: what its columns are in terms of the table that it sums up.
+/// What one row stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Hour,
+    Day,
+}
+
+impl Width {
+    /// The start of it that a time is in.
+    fn cut(self) -> &'static str {
+        match self {
+            Self::Hour => "date_trunc('hour', time)",
+            Self::Day => "date_trunc('day', time)",
+        }
+    }
+
+    fn us(self) -> i64 {
+        match self {
+            Self::Hour => 3_600_000_000,
+            Self::Day => 86_400_000_000,
+        }
+    }
+}
+
+/// Columns with what each is in terms of the rows that are summed up.
 #[derive(Debug)]
-pub(crate) struct Rollup {
-    pub(crate) name: &'static str,
-    of: Table,
-    /// Columns that rows are grouped by; the first is the hour.
+struct Columns {
+    /// What rows are grouped by; the first is the time.
     keys: Vec<(Expr, String)>,
-    /// Columns that are summed.
+    /// What is summed.
     sums: Vec<(Expr, String)>,
     /// What else rows are told apart by, without being columns.
     apart: Vec<Expr>,
+}
+
+impl Columns {
+    /// In terms of the lines of a table.
+    fn of_lines(state: &SessionState, of: Table, width: Width, lines: &DFSchema) -> Result<Self> {
+        let parsed = |sql: &str| state.create_logical_expr(sql, lines);
+        let mut keys = vec![(cut(parsed(width.cut())?), "time".to_owned())];
+        keys.extend(SHARED.map(|name| (ident(name), name.to_owned())));
+        if of == Table::Ledger {
+            keys.extend(OF_LINES.map(|name| (ident(name), name.to_owned())));
+            return Ok(Self {
+                keys,
+                sums: LINE_SUMS.map(|name| (ident(name), name.to_owned())).to_vec(),
+                apart: KEPT_APART.map(|name| ident(name).is_null()).to_vec(),
+            });
+        }
+        keys.extend([
+            (
+                parsed("CASE WHEN response_model IS NOT NULL THEN response_model ELSE request_model END")?,
+                "model".to_owned(),
+            ),
+            (ident("kind"), "kind".to_owned()),
+            (ident("status"), "status".to_owned()),
+            (parsed(&format!("({IS_UNPRICED}) IS TRUE"))?, "unpriced".to_owned()),
+        ]);
+        Ok(Self {
+            keys,
+            sums: vec![
+                (lit(1_i64), "calls".to_owned()),
+                (ident("reported_cost"), "reported_cost".to_owned()),
+            ],
+            apart: vec![ident("reported_cost").is_null()],
+        })
+    }
+
+    /// The same columns in terms of narrower sums.
+    fn of_sums(&self, state: &SessionState, width: Width, sums: &DFSchema) -> Result<Self> {
+        let same = |columns: &[(Expr, String)]| -> Vec<(Expr, String)> {
+            columns.iter().map(|(_, name)| (ident(name), name.clone())).collect()
+        };
+        let mut keys = same(&self.keys);
+        keys[0].0 = cut(state.create_logical_expr(width.cut(), sums)?);
+        Ok(Self {
+            keys,
+            sums: same(&self.sums),
+            apart: self.apart.clone(),
+        })
+    }
+
+    /// Rows summed up, each column of the type that `schema` says.
+    fn summed(&self, rows: LogicalPlanBuilder, schema: &Schema) -> Result<LogicalPlan> {
+        let apart = self.apart.iter().enumerate();
+        let apart = apart.map(|(index, expression)| expression.clone().alias(format!("apart_{index}")));
+        let keys = self.keys.iter();
+        let keys = keys.map(|(expression, name)| expression.clone().alias(format!("key_{name}")));
+        let sums = self.sums.iter();
+        let sums = sums.map(|(expression, name)| sum(expression.clone()).alias(format!("sum_{name}")));
+        let typed = schema.fields().iter().enumerate().map(|(index, field)| {
+            let kind = if index < self.keys.len() { "key" } else { "sum" };
+            let column = ident(format!("{kind}_{}", field.name()));
+            cast_to(column, field.data_type().clone()).alias(field.name())
+        });
+        rows.aggregate(keys.chain(apart), sums)?
+            .project(typed.collect::<Vec<_>>())?
+            .build()
+    }
+}
+
+/// A time of the type of all times.
+fn cut(time: Expr) -> Expr {
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+    cast_to(time, utc)
+}
+
+/// One of the rollups.
+#[derive(Debug)]
+pub(crate) struct Rollup {
+    name: &'static str,
+    of: Table,
+    width: Width,
+    lines: Columns,
+    /// In terms of the sums by hour.
+    hours: Columns,
     schema: SchemaRef,
 }
 
 impl Rollup {
-    fn new(state: &SessionState, of: Table) -> Result<Self> {
-        let stored = of.schema();
-        let columns = DFSchema::try_from(Arc::clone(&stored))?;
-        let hour = DataType::Timestamp(
-            datafusion::arrow::datatypes::TimeUnit::Microsecond,
-            Some(Arc::from("UTC")),
-        );
-        let parsed = |sql: &str| state.create_logical_expr(sql, &columns);
-        let mut keys = vec![(cast_to(parsed("date_trunc('hour', time)")?, hour), "time".to_owned())];
-        keys.extend(SHARED.map(|name| (ident(name), name.to_owned())));
-        let (name, sums, apart) = if of == Table::Ledger {
-            keys.extend(OF_LINES.map(|name| (ident(name), name.to_owned())));
-            let sums = LINE_SUMS.map(|name| (ident(name), name.to_owned())).to_vec();
-            (LEDGER_HOUR, sums, KEPT_APART.map(|name| ident(name).is_null()).to_vec())
-        } else {
-            let model = parsed("COALESCE(response_model, request_model)")?;
-            let is_unpriced = parsed(&format!("COALESCE({IS_UNPRICED}, false)"))?;
-            keys.extend([
-                (model, "model".to_owned()),
-                (ident("kind"), "kind".to_owned()),
-                (ident("status"), "status".to_owned()),
-                (is_unpriced, "unpriced".to_owned()),
-            ]);
-            let sums = vec![
-                (lit(1_i64), "calls".to_owned()),
-                (ident("reported_cost"), "reported_cost".to_owned()),
-            ];
-            (CALLS_HOUR, sums, vec![ident("reported_cost").is_null()])
+    fn new(state: &SessionState, of: Table, width: Width) -> Result<Self> {
+        let stored = DFSchema::try_from(of.schema())?;
+        let lines = Columns::of_lines(state, of, width, &stored)?;
+        let fields = lines.keys.iter().chain(&lines.sums);
+        let fields = fields.map(|(expression, name)| Ok(Field::new(name, expression.get_type(&stored)?, true)));
+        let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
+        let names = match width {
+            Width::Hour => HOUR,
+            Width::Day => DAY,
         };
-        let fields = keys.iter().chain(&sums).map(|(expression, name)| {
-            use datafusion::logical_expr::ExprSchemable;
-            Ok(Field::new(name, expression.get_type(&columns)?, true))
-        });
         Ok(Self {
-            name,
+            name: names[usize::from(of == Table::Calls)],
             of,
-            schema: Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)),
-            keys,
-            sums,
-            apart,
+            width,
+            hours: lines.of_sums(state, width, &DFSchema::try_from(Arc::clone(&schema))?)?,
+            lines,
+            schema,
         })
     }
 
-    /// The rows of a table in the columns of this one.
-    fn as_they_are(&self, rows: Arc<dyn TableProvider>, bounds: Option<Expr>) -> Result<LogicalPlanBuilder> {
-        let plan = LogicalPlanBuilder::scan(self.of.name(), provider_as_source(rows), None)?;
-        let plan = match bounds {
-            Some(bounds) => plan.filter(bounds)?,
-            None => plan,
-        };
-        let columns = self.keys.iter().chain(&self.sums);
-        plan.project(columns.map(|(expression, name)| expression.clone().alias(name)))
+    /// Some columns of the lines of `rows` that can pass `bounds`.
+    async fn as_they_are(
+        &self,
+        state: &dyn Session,
+        rows: &LakeTable,
+        bounds: Option<Expr>,
+        columns: &[usize],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all: Vec<&(Expr, String)> = self.lines.keys.iter().chain(&self.lines.sums).collect();
+        let (stored, mut read) = (rows.schema(), BTreeSet::new());
+        for column in columns.iter().flat_map(|index| all[*index].0.column_refs()) {
+            read.insert(stored.index_of(&column.name)?);
+        }
+        let (read, bounds): (Vec<usize>, Vec<Expr>) = (read.into_iter().collect(), bounds.into_iter().collect());
+        let rows = rows.scan(state, Some(&read), &bounds, None).await?;
+        self.typed(state, rows, columns, |index| all[index].0.clone())
     }
 
-    /// The rows of a table summed up.
-    fn summed(&self, rows: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
-        let apart = self.apart.iter().enumerate();
-        let apart = apart.map(|(index, expression)| expression.clone().alias(format!("apart_{index}")));
-        let groups = self
-            .keys
-            .iter()
-            .map(|(expression, name)| expression.clone().alias(name));
-        let sums = self
-            .sums
-            .iter()
-            .map(|(expression, name)| sum(expression.clone()).alias(format!("sum_{name}")));
-        let typed = self.schema.fields().iter().enumerate().map(|(index, field)| {
-            let name = field.name();
-            let column = if index < self.keys.len() {
-                ident(name)
-            } else {
-                ident(format!("sum_{name}"))
-            };
-            cast_to(column, field.data_type().clone()).alias(name)
+    /// Some columns of sums at hand.
+    fn at_hand(
+        &self,
+        state: &dyn Session,
+        sums: Vec<RecordBatch>,
+        columns: &[usize],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let sums = MemorySourceConfig::try_new_exec(&[sums], self.kept_schema(), Some(columns.to_vec()))?;
+        self.typed(state, sums, columns, |index| ident(self.schema.field(index).name()))
+    }
+
+    fn typed(
+        &self,
+        state: &dyn Session,
+        rows: Arc<dyn ExecutionPlan>,
+        columns: &[usize],
+        expression: impl Fn(usize) -> Expr,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let read = DFSchema::try_from(rows.schema())?;
+        let typed = columns.iter().map(|index| {
+            let field = self.schema.field(*index);
+            let column = cast_to(expression(*index), field.data_type().clone());
+            Ok((state.create_physical_expr(column, &read)?, field.name().clone()))
         });
-        LogicalPlanBuilder::scan(self.of.name(), provider_as_source(rows), None)?
-            .aggregate(groups.chain(apart), sums)?
-            .project(typed.collect::<Vec<_>>())?
-            .build()
+        let typed: Vec<_> = typed.collect::<Result<_>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(typed, rows)?))
     }
 
     /// What a filter on this table's columns says of the rows that are summed up: it may let too many pass, for it is
@@ -185,17 +281,17 @@ impl Rollup {
     }
 
     fn bound(&self, part: &Expr) -> Option<Expr> {
-        const HOUR_US: i64 = 3_600_000_000;
         let columns = part.column_refs();
         let is_same = |name: &str| {
-            self.keys
+            self.lines
+                .keys
                 .iter()
                 .any(|(column, key)| key == name && *column == ident(name))
         };
         if columns.iter().all(|column| is_same(&column.name)) {
             return Some(part.clone());
         }
-        // Of time only `time < …` and the like: a line of the hour is up to an hour later than its start.
+        // Of time only `time < …` and the like: a line of an hour is up to an hour later than its start.
         let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else {
             return None;
         };
@@ -208,7 +304,7 @@ impl Rollup {
         match op {
             _ if column.name != "time" => None,
             Operator::GtEq | Operator::Gt => Some(ident("time").gt_eq(at(*us))),
-            Operator::Lt | Operator::LtEq => Some(ident("time").lt_eq(at(us.saturating_add(HOUR_US)))),
+            Operator::Lt | Operator::LtEq => Some(ident("time").lt_eq(at(us.saturating_add(self.width.us())))),
             _ => None,
         }
     }
@@ -217,8 +313,8 @@ impl Rollup {
 /// The sums that are at hand, and who makes more.
 #[derive(Debug)]
 pub(crate) struct Rollups {
-    ledger: Arc<Rollup>,
-    calls: Arc<Rollup>,
+    /// By table, and of a table by width.
+    all: [[Arc<Rollup>; 2]; 2],
     kept: Mutex<Kept>,
     /// Wakes the thread that makes sums; there is none where nothing asks twice.
     maker: Mutex<Option<SyncSender<()>>>,
@@ -226,17 +322,18 @@ pub(crate) struct Rollups {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// By path of the file; `None` where its sums would hardly be fewer rows.
-    sums: HashMap<String, Option<RecordBatch>>,
+    /// By path of the file and width; `None` where its sums would hardly be fewer rows.
+    sums: HashMap<String, [Option<RecordBatch>; 2]>,
     bytes: usize,
 }
 
 impl Rollups {
     /// No sums yet. `state` knows the functions.
     pub(crate) fn new(state: &SessionState) -> Result<Self> {
+        let rollup = |of, width| Ok::<_, DataFusionError>(Arc::new(Rollup::new(state, of, width)?));
+        let of = |table| Ok::<_, DataFusionError>([rollup(table, Width::Hour)?, rollup(table, Width::Day)?]);
         Ok(Self {
-            ledger: Arc::new(Rollup::new(state, Table::Ledger)?),
-            calls: Arc::new(Rollup::new(state, Table::Calls)?),
+            all: [of(Table::Ledger)?, of(Table::Calls)?],
             kept: Mutex::default(),
             maker: Mutex::default(),
         })
@@ -244,9 +341,7 @@ impl Rollups {
 
     /// The rollup of this name.
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Rollup>> {
-        [&self.ledger, &self.calls]
-            .into_iter()
-            .find(|rollup| rollup.name == name)
+        self.all.iter().flatten().find(|rollup| rollup.name == name)
     }
 
     /// Makes sums from now on, on a thread of its own, newest days first: those of all files at once, then those of a
@@ -276,10 +371,10 @@ impl Rollups {
     /// Forgets files that are no more, and sums up those that have no sums and are `worth` it. How many it made.
     pub(crate) async fn make_all(&self, lake: &Lake, state: &SessionState, worth: Worth) -> Result<usize> {
         let mut n_made = 0;
-        for rollup in [&self.ledger, &self.calls] {
-            let snapshot = lake.snapshot(rollup.of).map_err(external)?;
+        for [by_hour, by_day] in &self.all {
+            let snapshot = lake.snapshot(by_hour.of).map_err(external)?;
             let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
-            let folder = format!("/{}/", rollup.of.name());
+            let folder = format!("/{}/", by_hour.of.name());
             self.kept
                 .lock()
                 .forget(|path| !path.contains(&folder) || live.contains(path));
@@ -291,7 +386,9 @@ impl Rollups {
                     !kept.sums.contains_key(&file.path) && kept.bytes < ROLLUP_BYTES_MAX
                 };
                 if is_wanted {
-                    let sums = rollup.sums_of(file, state).await?;
+                    let hours = by_hour.sums_of_file(file, state).await?;
+                    let days = by_day.sums_of_hours(&hours, state).await?;
+                    let sums = [by_hour.to_keep(&hours)?, by_day.to_keep(&days)?];
                     self.kept.lock().keep(file, sums, worth);
                     n_made += 1;
                 }
@@ -356,34 +453,56 @@ impl Kept {
         self.sums.retain(|path, sums| {
             let is_live = is_live(path);
             if !is_live {
-                self.bytes -= sums.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+                self.bytes -= bytes_of(sums);
             }
             is_live
         });
     }
 
-    fn keep(&mut self, file: &DataFile, sums: RecordBatch, worth: Worth) {
-        let n_rows = u64::try_from(sums.num_rows()).unwrap_or(u64::MAX);
-        let sums = (n_rows.saturating_mul(worth.growth_min) <= file.n_rows).then_some(sums);
-        self.bytes += sums.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+    fn keep(&mut self, file: &DataFile, sums: [RecordBatch; 2], worth: Worth) {
+        let sums = sums.map(|sums| {
+            let n_rows = u64::try_from(sums.num_rows()).unwrap_or(u64::MAX);
+            (n_rows.saturating_mul(worth.growth_min) <= file.n_rows).then_some(sums)
+        });
+        self.bytes += bytes_of(&sums);
         self.sums.insert(file.path.clone(), sums);
     }
 }
 
+fn bytes_of(sums: &[Option<RecordBatch>]) -> usize {
+    sums.iter().flatten().map(RecordBatch::get_array_memory_size).sum()
+}
+
 impl Rollup {
-    /// The sums of one file, in the form in which they are kept.
-    async fn sums_of(&self, file: &DataFile, state: &SessionState) -> Result<RecordBatch> {
-        let rows = Arc::new(LakeTable::of_file(self.of, file)?);
-        let physical = state.create_physical_plan(&self.summed(rows)?).await?;
+    async fn sums_of_file(&self, file: &DataFile, state: &SessionState) -> Result<RecordBatch> {
+        let rows = provider_as_source(Arc::new(LakeTable::of_file(self.of, file)?));
+        let rows = LogicalPlanBuilder::scan(self.of.name(), rows, None)?;
+        self.collected(self.lines.summed(rows, &self.schema)?, state).await
+    }
+
+    async fn sums_of_hours(&self, hours: &RecordBatch, state: &SessionState) -> Result<RecordBatch> {
+        let rows = Arc::new(MemTable::try_new(hours.schema(), vec![vec![hours.clone()]])?);
+        let rows = LogicalPlanBuilder::scan(self.name, provider_as_source(rows), None)?;
+        self.collected(self.hours.summed(rows, &self.schema)?, state).await
+    }
+
+    async fn collected(&self, plan: LogicalPlan, state: &SessionState) -> Result<RecordBatch> {
+        let physical = state.create_physical_plan(&plan).await?;
         let batches = collect(physical, state.task_ctx()).await?;
-        let sums = concat_batches(&self.schema, &batches)?;
+        let columns: Vec<RecordBatch> = batches
+            .into_iter()
+            .map(|batch| RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()))
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(concat_batches(&self.schema, &columns)?)
+    }
+
+    /// Sums in the form in which they are kept.
+    fn to_keep(&self, sums: &RecordBatch) -> Result<RecordBatch> {
         let kept = self.kept_schema();
         let columns = sums.columns().iter().zip(kept.fields());
         let columns = columns.map(|(column, field)| Ok(cast(column, field.data_type())?));
-        Ok(RecordBatch::try_new(
-            Arc::clone(&kept),
-            columns.collect::<Result<Vec<ArrayRef>>>()?,
-        )?)
+        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+        Ok(RecordBatch::try_new(kept, columns)?)
     }
 
     /// As the columns, but a text that many rows have is kept once.
@@ -396,21 +515,6 @@ impl Rollup {
             other => Field::new(field.name(), other.clone(), true),
         });
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    }
-
-    /// Sums at hand in the columns of this table.
-    fn at_hand(&self, sums: Vec<RecordBatch>, rows: Option<Expr>) -> Result<LogicalPlanBuilder> {
-        let table = Arc::new(MemTable::try_new(self.kept_schema(), vec![sums])?);
-        let typed = self
-            .schema
-            .fields()
-            .iter()
-            .map(|field| cast_to(ident(field.name()), field.data_type().clone()).alias(field.name()));
-        let plan = LogicalPlanBuilder::scan(self.name, provider_as_source(table), None)?.project(typed)?;
-        match rows {
-            Some(rows) => plan.filter(rows),
-            None => Ok(plan),
-        }
     }
 }
 
@@ -435,11 +539,11 @@ impl RollupTable {
         let rest = {
             let kept = rollups.kept.lock();
             table.without_files(|file| match kept.sums.get(&file.path) {
-                Some(Some(sums)) => {
-                    summed.push((file.clone(), sums.clone()));
-                    true
+                Some(sums) => {
+                    let sums = &sums[usize::from(rollup.width == Width::Day)];
+                    summed.extend(sums.iter().map(|sums| (file.clone(), sums.clone())));
+                    sums.is_some()
                 }
-                Some(None) => false,
                 None => {
                     is_missing |= Worth::default().may_have_sums(file);
                     false
@@ -469,8 +573,8 @@ fn lake_table(table: &Arc<dyn TableProvider>) -> Result<&LakeTable> {
         .ok_or_else(|| datafusion::common::internal_datafusion_err!("a rollup is over a table of the lake"))
 }
 
-fn external(error: impl std::error::Error + Send + Sync + 'static) -> datafusion::error::DataFusionError {
-    datafusion::error::DataFusionError::External(Box::new(error))
+fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
 }
 
 #[async_trait]
@@ -494,8 +598,16 @@ impl TableProvider for RollupTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let bounds = self.rollup.bounds(filters);
+        let (schema, bounds) = (&self.rollup.schema, self.rollup.bounds(filters));
         let lines = lake_table(&self.lines)?;
+        let filter = conjunction(filters.iter().cloned().chain(lines.row_filter()));
+        let asked: Vec<usize> = projection.map_or_else(|| (0..schema.fields().len()).collect(), Clone::clone);
+        let mut columns: BTreeSet<usize> = asked.iter().copied().collect();
+        for column in filter.iter().flat_map(Expr::column_refs) {
+            columns.insert(schema.index_of(&column.name)?);
+        }
+        let columns: Vec<usize> = columns.into_iter().collect();
+
         let files: Vec<DataFile> = self.summed.iter().map(|(file, _)| file.clone()).collect();
         let keep = match &bounds {
             Some(bounds) => lines.can_match(state, &files, bounds)?,
@@ -503,21 +615,19 @@ impl TableProvider for RollupTable {
         };
         let summed = self.summed.iter().zip(keep).filter(|(_, keep)| *keep);
         let summed: Vec<RecordBatch> = summed.map(|((_, sums), _)| sums.clone()).collect();
-
-        let mut plan = self.rollup.at_hand(summed, lines.row_filter())?;
+        let mut parts = vec![self.rollup.at_hand(state, summed, &columns)?];
         if !self.rest.is_empty() {
-            let rest = Arc::clone(&self.rest) as Arc<dyn TableProvider>;
-            plan = plan.union(self.rollup.as_they_are(rest, bounds)?.build()?)?;
+            parts.push(self.rollup.as_they_are(state, &self.rest, bounds, &columns).await?);
         }
-        if let Some(filter) = conjunction(filters.to_vec()) {
-            plan = plan.filter(filter)?;
+        let mut rows = UnionExec::try_new(parts)?;
+        let read = DFSchema::try_from(rows.schema())?;
+        if let Some(filter) = filter {
+            let predicate = state.create_physical_expr(filter, &read)?;
+            rows = Arc::new(FilterExec::try_new(predicate, rows)?);
         }
-        if let Some(projection) = projection {
-            let asked = projection
-                .iter()
-                .map(|index| ident(self.rollup.schema.field(*index).name()));
-            plan = plan.project(asked)?;
-        }
-        state.create_physical_plan(&plan.build()?).await
+        let names = asked.iter().map(|index| schema.field(*index).name());
+        let shown = names.map(|name| Ok((state.create_physical_expr(ident(name), &read)?, name.clone())));
+        let shown: Vec<_> = shown.collect::<Result<_>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(shown, rows)?))
     }
 }

@@ -4,11 +4,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use spanledger_access::Principal;
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{Dimension, instant_sql, point, whole_hours};
+use crate::costs::{CostRequest, Dimension, Source, instant_sql, point, whole_hours};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::limits::SPEND_POINTS_MAX;
-use crate::rollup::{CALLS_HOUR, LEDGER_HOUR};
 use crate::rows::rows;
 use crate::time::format_instant;
 
@@ -150,14 +149,21 @@ async fn series(
         bounds.push_str(&format!(" AND time < {}", instant_sql(until_ns)));
     }
     let bucket = format!("time_bucket('1 {}', time)", interval.name());
+    let request = CostRequest {
+        since_ns,
+        until_ns,
+        ..CostRequest::default()
+    };
+    let source = Source::of(&request, &[interval.dimension()]);
+    let (lines, calls) = (source.lines(), source.calls());
     let sql = format!(
         "SELECT point, SUM(cost) AS cost, SUM(calls) AS calls, SUM(errors) AS errors, SUM(tokens) AS tokens, \
          SUM(unpriced_tokens) AS unpriced_tokens, SUM(unpriced_calls) AS unpriced_calls FROM (\
          SELECT {bucket} AS point, SUM(effective_cost) AS cost, CAST(NULL AS BIGINT) AS calls, CAST(NULL AS BIGINT) AS errors, \
          SUM(tokens) AS tokens, SUM(CASE WHEN effective_cost IS NULL THEN tokens END) AS unpriced_tokens, \
-         CAST(NULL AS BIGINT) AS unpriced_calls FROM {LEDGER_HOUR} WHERE true{bounds} GROUP BY 1 UNION ALL \
+         CAST(NULL AS BIGINT) AS unpriced_calls FROM {lines} WHERE true{bounds} GROUP BY 1 UNION ALL \
          SELECT {bucket}, CAST(NULL AS DECIMAL(38,15)), SUM(calls), SUM(calls) FILTER (WHERE status = 'error'), NULL, NULL, \
-         SUM(calls) FILTER (WHERE unpriced) FROM {CALLS_HOUR} WHERE true{bounds} GROUP BY 1) GROUP BY 1 ORDER BY 1"
+         SUM(calls) FILTER (WHERE unpriced) FROM {calls} WHERE true{bounds} GROUP BY 1) GROUP BY 1 ORDER BY 1"
     );
     let options = QueryOptions {
         rows_max: SPEND_POINTS_MAX,

@@ -46,7 +46,7 @@ pub struct TableInfo {
 }
 
 /// Everything that can be named in a FROM clause, most useful first.
-pub const TABLES: [TableInfo; 25] = [
+pub const TABLES: [TableInfo; 27] = [
     TableInfo {
         name: "calls",
         description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
@@ -57,11 +57,19 @@ pub const TABLES: [TableInfo; 25] = [
     },
     TableInfo {
         name: "rollup_hour",
-        description: "sums of ledger by hour and by all its dimensions but user, session, trace and call: much faster than ledger where these are not asked; a group may have several rows, so sum them; time is the start of the hour",
+        description: "sums of ledger by hour (time: its start) and all dimensions but user, session, trace and call: far faster; a group may have several rows, so sum them",
     },
     TableInfo {
         name: "rollup_hour_calls",
-        description: "sums of calls, likewise: calls, reported_cost, by hour, kind, status, unpriced (true where the cost is unknown), model and dimensions",
+        description: "sums of calls likewise: calls, reported_cost; also kind, status, unpriced (cost unknown)",
+    },
+    TableInfo {
+        name: "rollup_day",
+        description: "as rollup_hour, by UTC day",
+    },
+    TableInfo {
+        name: "rollup_day_calls",
+        description: "as rollup_hour_calls, by UTC day",
     },
     TableInfo {
         name: "sessions",
@@ -85,7 +93,7 @@ pub const TABLES: [TableInfo; 25] = [
     },
     TableInfo {
         name: "unpriced",
-        description: "one model without a price: calls and tokens whose cost is not known",
+        description: "one model without a price: calls and tokens whose cost is not known, from and up to which hour",
     },
     TableInfo {
         name: "prices",
@@ -217,8 +225,7 @@ pub(crate) const VIEWS: [View; 12] = [
 ];
 
 // Calls are counted where they are one row each: a line that sums what several calls sent again is none of them.
-const UNPRICED: &str = concat!(
-    "
+const UNPRICED: &str = "
 SELECT provider, model,
        SUM(n) AS calls,
        SUM(t) AS tokens,
@@ -231,18 +238,15 @@ FROM (
          CASE WHEN bucket IN ('input', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'audio_input', 'image_input') THEN tokens END AS i,
          CASE WHEN bucket IN ('output', 'reasoning', 'audio_output') THEN tokens END AS o,
          time
-  FROM ledger
+  FROM rollup_hour
   WHERE effective_cost IS NULL
   UNION ALL
-  SELECT provider, COALESCE(response_model, request_model), CAST(1 AS BIGINT), NULL, NULL, NULL, time
-  FROM calls
-  WHERE ",
-    is_unpriced!(),
-    "
+  SELECT provider, model, calls, NULL, NULL, NULL, time
+  FROM rollup_hour_calls
+  WHERE unpriced
 )
 GROUP BY provider, model
-HAVING SUM(n) <> 0 OR SUM(t) <> 0"
-);
+HAVING SUM(n) <> 0 OR SUM(t) <> 0";
 
 // What was reported stands on the call, the rest on its lines. Without a contract the contracted cost is the
 // list cost, as FOCUS has it; the ledger itself says NULL.
@@ -445,6 +449,6 @@ mod tests {
         for view in &VIEWS {
             assert!(table_names().contains(&view.name), "{}", view.name);
         }
-        assert_eq!(table_names().len(), Table::ALL.len() + VIEWS.len() + 5);
+        assert_eq!(table_names().len(), Table::ALL.len() + VIEWS.len() + 7);
     }
 }

@@ -27,7 +27,7 @@ async fn answers(fixture: &Fixture) -> (Vec<CostReport>, Vec<Vec<SpendPoint>>, V
     ];
     let times = [
         (None, None),
-        (Some(NOW_NS - 2 * DAY_NS), None),
+        (Some(NOW_NS / DAY_NS * DAY_NS - DAY_NS), None),
         (Some(NOW_NS - 2 * DAY_NS), Some(NOW_NS - DAY_NS)),
         (Some(NOW_NS - DAY_NS), Some(NOW_NS - DAY_NS + MINUTE_NS)),
     ];
@@ -42,18 +42,21 @@ async fn answers(fixture: &Fixture) -> (Vec<CostReport>, Vec<Vec<SpendPoint>>, V
     ];
     let (mut reports, mut series) = (Vec::new(), Vec::new());
     for principal in &principals {
-        for split in splits {
-            for (since_ns, until_ns) in times {
-                for filter in &filters {
-                    let request = CostRequest {
-                        by: Dimension::parse_list(split).unwrap(),
-                        since_ns,
-                        until_ns,
-                        filters: filter.clone(),
-                        ..CostRequest::default()
-                    };
-                    reports.push(fixture.engine.costs(principal, &request).await.unwrap());
+        // Each filter with several splits and times, not each with each: a debug build is slow.
+        for (n, filter) in filters.iter().enumerate() {
+            for (m, split) in splits.iter().enumerate() {
+                if (n + m) % 2 == 1 {
+                    continue;
                 }
+                let (since_ns, until_ns) = times[(n + m / 2) % times.len()];
+                let request = CostRequest {
+                    by: Dimension::parse_list(split).unwrap(),
+                    since_ns,
+                    until_ns,
+                    filters: filter.clone(),
+                    ..CostRequest::default()
+                };
+                reports.push(fixture.engine.costs(principal, &request).await.unwrap());
             }
         }
         for interval in [Interval::Hour, Interval::Month] {
@@ -148,6 +151,7 @@ async fn sums_by_hour_add_up_to_the_lines() {
 async fn a_question_for_an_hour_reads_the_sums_of_no_other_day() {
     let fixture = Fixture::filled().await;
     fixture.engine.make_rollups().await;
+    assert_eq!(fixture.answer("SELECT COUNT(*) > 2 FROM rollup_day").await, "true");
     let plan = async |bounds: &str| {
         let sql = format!("EXPLAIN SELECT SUM(tokens) FROM rollup_hour{bounds}");
         fixture.answer(&sql).await

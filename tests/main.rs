@@ -11,6 +11,7 @@
 //! | [`captures`] | totals of real traffic equal the ground truth, in any order, sent twice |
 //! | [`prices`] | published (model, usage) → cost pairs come out of OTLP digit for digit |
 //! | [`sdks`] | the Python and JavaScript OpenTelemetry SDKs export unchanged |
+//! | [`reports`] | a month as a file opens in every format, adds up, and is the same over every interface until it is deleted |
 //! | [`oauth`] | each flow of an authorization server ends in a tool call and a REST call, and no other token does |
 //! | [`otlp`] | the protocol's answers: media types, partial success, errors, limits |
 //! | [`crash`] | `kill -9` under load: nothing acknowledged is lost, nothing is counted twice |
@@ -52,6 +53,7 @@ mod otlp;
 mod own_calls;
 mod pieces;
 mod prices;
+mod reports;
 mod retry_storm;
 mod sdks;
 mod settle;

@@ -160,7 +160,9 @@ impl ScenarioResult {
         for pattern in &self.unmatched {
             notes.push(format!("no call is of a model like {}", shown(pattern)));
         }
-        if self.total.calls > 0 && self.total.repriced == 0 && self.unmatched.is_empty() {
+        if self.total.calls == 0 {
+            notes.push("there are no calls of models in this time under these filters".to_owned());
+        } else if self.total.repriced == 0 && self.unmatched.is_empty() {
             notes.push("the scenario is about none of these calls: nothing is otherwise".to_owned());
         }
         notes.extend(self.caveats.iter().map(|caveat| (*caveat).to_owned()));

@@ -47,10 +47,11 @@ pub(crate) fn definition() -> Tool {
                 "download": { "anyOf": [text, { "type": "null" }] },
                 "title": text,
                 "total": text,
+                "columns": { "type": "array" },
                 "rows": { "type": "array" },
                 "notes": { "type": "array", "items": text }
             },
-            "required": ["uri", "title", "total", "rows", "notes"]
+            "required": ["uri", "title", "total", "columns", "rows", "notes"]
         }),
     )
     .with_annotations(annotations)
@@ -90,6 +91,8 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     if let Some(download) = &download {
         text.push_str(&format!("download: {download}\n"));
     }
+    let columns: Vec<Value> = artefact.top_columns.iter().copied().map(Value::from).collect();
+    text.push_str(&crate::text::line(&columns));
     let mut rows = Vec::new();
     for (names, cost) in &artefact.top {
         let mut row: Vec<Value> = names.iter().map(|name| Value::from(clean(name))).collect();
@@ -116,6 +119,7 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         "download": download,
         "title": title,
         "total": artefact.total.to_string(),
+        "columns": columns,
         "rows": rows,
         "notes": notes,
     });

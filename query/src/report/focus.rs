@@ -19,7 +19,7 @@ use spanledger_model::FemtoUsd;
 use super::document::{Cell, harmless};
 use super::statement::{day_ns, kind_join, options};
 use super::write::{csv_value, push_line};
-use super::{Artefact, ReportFormat, ReportRequest, TOP_LINES};
+use super::{Artefact, NOTHING, ReportFormat, ReportRequest, TOP_LINES};
 use crate::costs::{CURRENCY, conditions, on_ledger};
 use crate::engine::{ResultSet, Session};
 use crate::error::{Error, ErrorKind, Result};
@@ -249,6 +249,13 @@ pub(super) async fn focus(
         ];
         (names.to_vec(), (!charge.is_unpriced).then_some(charge.effective))
     });
+    let mut notes = vec![
+        "FOCUS 1.2, usage only: shared costs, which are no usage, are in the chargeback statement".to_owned(),
+        "rows with x_Unpriced = true have no price; their costs are 0 because FOCUS demands a number".to_owned(),
+    ];
+    if charges.is_empty() {
+        notes.insert(0, NOTHING.to_owned());
+    }
     Ok(Artefact {
         kind: request.kind,
         title: format!("FOCUS 1.2 {}", request.period),
@@ -258,10 +265,8 @@ pub(super) async fn focus(
         total,
         n_rows: charges.len(),
         bytes,
-        notes: vec![
-            "FOCUS 1.2, usage only: shared costs, which are no usage, are in the chargeback statement".to_owned(),
-            "rows with x_Unpriced = true have no price; their costs are 0 because FOCUS demands a number".to_owned(),
-        ],
+        notes,
+        top_columns: vec!["day", "team", "sku", "token_kind", "effective_cost"],
     })
 }
 

@@ -267,10 +267,15 @@ pub struct Artefact {
     pub notes: Vec<String>,
     /// A few lines of its first table, dearest first: names, then what is charged.
     pub top: Vec<(Vec<String>, Option<FemtoUsd>)>,
+    /// What they are: names of the columns of the names, and of what is charged.
+    pub top_columns: Vec<&'static str>,
 }
 
 /// Lines of a report that whoever made it is told at once.
 const TOP_LINES: usize = 10;
+
+/// The note of a report without a line.
+const NOTHING: &str = "nothing was charged or counted in this month under these filters";
 
 impl Engine {
     /// Makes a report of what a principal sees. `told` is called with steps done, and steps in all.
@@ -293,10 +298,13 @@ impl Engine {
         if request.kind == ReportKind::Focus {
             return focus::focus(&session, principal, request, file_name, told).await;
         }
-        let document = match request.kind {
+        let mut document = match request.kind {
             ReportKind::Costs => statement::costs(&session, principal, request, self.now_ns(), told).await?,
             _ => statement::chargeback(&session, principal, request, self.now_ns(), told).await?,
         };
+        if document.sections.first().is_none_or(|section| section.rows.is_empty()) {
+            document.notes.insert(0, NOTHING.to_owned());
+        }
         let first = document.sections.first();
         let position = |name: &str| {
             let mut columns = first.into_iter().flat_map(|section| &section.columns);
@@ -316,6 +324,8 @@ impl Engine {
             (names.collect(), money(row))
         });
         let top = top.collect();
+        let column = |at: usize| first.and_then(|section| section.columns.get(at));
+        let top_columns = (0..n_names).chain([charged]).filter_map(|at| Some(column(at)?.name));
         let total = first
             .and_then(|section| money(section.total.as_ref()?))
             .unwrap_or_default();
@@ -335,6 +345,7 @@ impl Engine {
             bytes,
             total,
             n_rows: first.map_or(0, |section| section.rows.len()),
+            top_columns: top_columns.collect(),
             notes: document.notes,
             top,
         })

@@ -199,7 +199,7 @@ fn table(pages: &mut Pages, section: &Section) {
     let head_height = height_of(n_head_lines) + 2.0;
     let note = (!left_out.is_empty()).then(|| {
         encoded(&format!(
-            "Columns that the page has no room for, in the other formats: {}.",
+            "In the other formats, too wide for the page: {}.",
             left_out.join(", ")
         ))
     });
@@ -215,7 +215,7 @@ fn table(pages: &mut Pages, section: &Section) {
     heading(pages, section.title);
     for line in note {
         pages.draw(MARGIN, 0.0, FOOTER, &line);
-        pages.y -= LEADING;
+        pages.y -= LEADING + 1.0;
     }
     head(pages, &columns, head_height);
     if rows.is_empty() || section.rows.is_empty() {
@@ -224,7 +224,10 @@ fn table(pages: &mut Pages, section: &Section) {
     }
     for row in 0..rows.len() {
         let height = row_height(row);
-        if !pages.has_room(height) {
+        // A total is never alone on its page.
+        let is_before_total = total.is_some() && row + 2 == rows.len();
+        let with_total = if is_before_total { row_height(row + 1) } else { 0.0 };
+        if !pages.has_room(height + with_total) {
             pages.turn();
             heading(pages, &format!("{} (continued)", section.title));
             head(pages, &columns, head_height);
@@ -291,7 +294,8 @@ fn rest_of(section: &Section) -> Option<Vec<Cell>> {
     Some(sum)
 }
 
-/// The columns that the page has room for, as they are drawn, and the names of the others.
+/// The columns that the page has room for, as they are drawn, and the names of the others. Numbers that no row has
+/// are in neither.
 fn shown(pages: &mut Pages, section: &Section, rows: &[&[Cell]]) -> (Vec<Shown>, Vec<&'static str>) {
     let n_names = section
         .columns
@@ -301,6 +305,12 @@ fn shown(pages: &mut Pages, section: &Section, rows: &[&[Cell]]) -> (Vec<Shown>,
     let share = ROOM * NAMES_SHARE / rows_f32(n_names.max(1)) - GAP;
     let name_width = NAME_WIDTH_MAX.min(share);
     let mut made: Vec<Option<Shown>> = Vec::with_capacity(section.columns.len());
+    let is_blank = |at: usize| {
+        section
+            .rows
+            .iter()
+            .all(|row| row.get(at).is_none_or(|cell| *cell == Cell::Empty))
+    };
     for (at, column) in section.columns.iter().enumerate() {
         made.push((column.kind != ColumnKind::Rate).then(|| one(pages, at, column, rows, name_width)));
     }
@@ -314,7 +324,7 @@ fn shown(pages: &mut Pages, section: &Section, rows: &[&[Cell]]) -> (Vec<Shown>,
     let (mut taken, mut used) = (vec![false; made.len()], 0.0);
     for at in order {
         let Some(Some(column)) = made.get(at) else { continue };
-        let fits = used + column.width <= ROOM;
+        let fits = used + column.width <= ROOM && !is_blank(at);
         if fits || !column.is_number {
             used += column.width + GAP;
             if let Some(taken) = taken.get_mut(at) {
@@ -323,13 +333,14 @@ fn shown(pages: &mut Pages, section: &Section, rows: &[&[Cell]]) -> (Vec<Shown>,
         }
     }
     let (mut columns, mut left_out, mut x) = (Vec::new(), Vec::new(), MARGIN);
-    for ((column, made), is_taken) in section.columns.iter().zip(made).zip(taken) {
+    for (at, ((column, made), is_taken)) in section.columns.iter().zip(made).zip(taken).enumerate() {
         match made.filter(|_| is_taken) {
             Some(mut shown) => {
                 shown.x = x;
                 x += shown.width + GAP;
                 columns.push(shown);
             }
+            None if is_blank(at) => {}
             None => left_out.push(column.name),
         }
     }

@@ -171,7 +171,11 @@ async fn begun(
         title: format!("{title} {}", request.period),
         facts,
         sections: Vec::new(),
-        notes: Vec::new(),
+        notes: if is_over {
+            Vec::new()
+        } else {
+            vec!["the month is not over: its figures still grow".to_owned()]
+        },
     })
 }
 

@@ -107,19 +107,19 @@ async fn a_difference_of_nothing_is_said_and_never_silent() {
     for (scenario, expected) in [
         (
             serde_json::json!({ "region": "eu-west-1" }),
-            "no price of region eu-west-1 known for gpt-4o (2 calls); unchanged",
+            "no price of region eu-west-1 known for gpt-4o (2 calls): unchanged",
         ),
         (
             serde_json::json!({ "service_tier": "flex" }),
-            "no flex price known for gpt-4o (2 calls); unchanged",
+            "no flex price known for gpt-4o (2 calls): unchanged",
         ),
         (
             serde_json::json!({ "processing": "overnight" }),
-            "no overnight price known for gpt-4o (2 calls); unchanged",
+            "no overnight price known for gpt-4o (2 calls): unchanged",
         ),
         (
             serde_json::json!({ "models": { "gpt-4o": "gpt-4o-2024-08-06" } }),
-            "one price holds for gpt-4o-2024-08-06 as gpt-4o (2 calls); unchanged",
+            "one price holds for gpt-4o-2024-08-06 as gpt-4o (2 calls): unchanged",
         ),
         (
             serde_json::json!({ "models": { "no-such*": "gpt-4o-mini" } }),
@@ -169,7 +169,7 @@ async fn a_price_that_came_later_is_said_to_be_there_today() {
     assert_eq!(
         notes,
         [
-            "no batch price known for gpt-4o (1 calls) when they were made, though there is one today: `prices` can state it; unchanged"
+            "no batch price known at the time for gpt-4o (1 calls), though there is one today (`prices` can state it): unchanged"
         ]
     );
     assert!(report.scenarios[0].unchanged[0].is_known_today);

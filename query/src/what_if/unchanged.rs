@@ -209,24 +209,23 @@ pub(super) fn notes(unchanged: &[Unchanged], shown: &impl Fn(&str) -> String) ->
         };
         let mut names: Vec<String> = group.iter().take(NAMED_MAX).map(name).collect();
         if group.len() > NAMED_MAX {
-            names.push(format!("{} more models", group.len() - NAMED_MAX));
+            names.push(format!("{} more", group.len() - NAMED_MAX));
         }
         let (names, value) = (names.join(", "), shown(&first.value));
-        let what = match first.asked {
-            Asked::Processing | Asked::ServiceTier => format!("no {value} price known for {names}"),
-            Asked::Region => format!("no price of region {value} known for {names}"),
-            Asked::Provider => format!("{value} has no price of its own for {names}"),
-            Asked::Model => format!("one price holds for {names}"),
-            Asked::Cache => format!("no cache price known for {names}: cached input costs as much as other input"),
-        };
-        let when = if first.is_known_today {
-            " when they were made, though there is one today: `prices` can state it"
-        } else {
-            ""
+        let (then, today) = match first.is_known_today {
+            true => (" at the time", ", though there is one today (`prices` can state it)"),
+            false => ("", ""),
         };
         notes.push(match first.asked {
-            Asked::Cache => format!("{what}{when}"),
-            _ => format!("{what}{when}; unchanged"),
+            Asked::Processing | Asked::ServiceTier => {
+                format!("no {value} price known{then} for {names}{today}: unchanged")
+            }
+            Asked::Region => format!("no price of region {value} known{then} for {names}{today}: unchanged"),
+            Asked::Provider => format!("{value} has no price of its own{then} for {names}{today}: unchanged"),
+            Asked::Model => format!("one price holds{then} for {names}: unchanged"),
+            Asked::Cache => {
+                format!("no cache price known{then} for {names}{today}: cached input costs as much as other input")
+            }
         });
     }
     notes

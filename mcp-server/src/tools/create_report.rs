@@ -50,8 +50,7 @@ pub(crate) fn definition() -> Tool {
                 "columns": { "type": "array" },
                 "rows": { "type": "array" },
                 "notes": { "type": "array", "items": text }
-            },
-            "required": ["uri", "title", "total", "columns", "rows", "notes"]
+            }
         }),
     )
     .with_annotations(annotations)

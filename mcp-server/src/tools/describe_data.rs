@@ -7,7 +7,7 @@ use spanledger_query::views::TABLES;
 use spanledger_query::{CostReport, CostRequest, Dimension, Error, QueryOptions, Result, ResultSet};
 
 use super::run_sql::table;
-use super::{Answer, Call, nullable_text, reading_tool};
+use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::{DIMENSION_VALUES, OVERVIEW_VALUES};
 use crate::text::{DATA_NOTE, clean};
@@ -31,7 +31,6 @@ const MEASURES: [&str; 11] = [
 ];
 
 pub(crate) fn definition() -> Tool {
-    let tables = TABLES.map(|table| table.name);
     reading_tool(
         NAME,
         "Describe data",
@@ -40,8 +39,8 @@ pub(crate) fn definition() -> Tool {
         json!({
             "type": "object",
             "properties": {
-                "table": { "type": "string", "enum": tables },
-                "dimension": { "type": "string", "enum": Dimension::ALL.map(Dimension::name) },
+                "table": { "type": "string", "description": "or view, of run_sql" },
+                "dimension": { "type": "string" },
                 "search": { "type": "string", "description": "part of a dimension's value, its beginning first" }
             },
             "additionalProperties": false
@@ -51,16 +50,15 @@ pub(crate) fn definition() -> Tool {
             "properties": {
                 "time_range": { "type": "object" },
                 "counts": { "type": "object" },
-                "dimensions": { "type": "array", "items": { "type": "string" } },
-                "measures": { "type": "array", "items": { "type": "string" } },
-                "values": { "type": "object", "additionalProperties": { "type": "array", "items": nullable_text() } },
-                "unpriced_models": { "type": "array", "items": nullable_text() },
-                "tables": { "type": "object", "additionalProperties": { "type": "string" } },
-                "columns": { "type": "object", "additionalProperties": { "type": "string" } },
+                "dimensions": { "type": "array" },
+                "measures": { "type": "array" },
+                "values": { "type": "object" },
+                "unpriced_models": { "type": "array" },
+                "tables": { "type": "object" },
+                "columns": { "type": "object" },
                 "truncated": { "type": "boolean" },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

@@ -35,7 +35,7 @@ const CALL_COLUMNS: [&str; 8] = [
 
 pub(crate) fn definition() -> Tool {
     let instant = json!({ "type": "string" });
-    let rows = json!({ "type": "array", "items": { "type": "array" } });
+    let rows = json!({ "type": "array" });
     let object = json!({ "type": "object" });
     reading_tool(
         NAME,
@@ -63,8 +63,7 @@ pub(crate) fn definition() -> Tool {
                 "change_percent": { "type": ["string", "null"] }, "parts": object.clone(),
                 "columns": { "type": "array" }, "rows": rows, "prices": { "type": "array" }, "calls": object.clone(),
                 "truncated": { "type": "boolean" }, "notes": { "type": "array" }
-            },
-            "required": ["previous", "current", "change", "parts", "columns", "rows", "calls", "truncated", "notes"]
+            }
         }),
     )
 }

@@ -42,11 +42,10 @@ pub(crate) fn definition() -> Tool {
             "type": "object",
             "properties": {
                 "since": { "type": "string" }, "until": { "type": "string" },
-                "columns": { "type": "array" }, "rows": { "type": "array", "items": { "type": "array" } },
+                "columns": { "type": "array" }, "rows": { "type": "array" },
                 "calls": { "type": "array" }, "found": { "type": "integer" },
                 "truncated": { "type": "boolean" }, "notes": { "type": "array" }
-            },
-            "required": ["since", "until", "columns", "rows", "calls", "found", "truncated", "notes"]
+            }
         }),
     )
 }

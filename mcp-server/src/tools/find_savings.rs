@@ -48,13 +48,12 @@ pub(crate) fn definition() -> Tool {
             "properties": {
                 "since": { "type": "string" },
                 "until": { "type": "string" },
-                "columns": { "type": "array", "items": { "type": "string" } },
-                "rows": { "type": "array", "items": { "type": "array" } },
+                "columns": { "type": "array" },
+                "rows": { "type": "array" },
                 "totals": { "type": "object" },
                 "truncated": { "type": "boolean" },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["since", "until", "columns", "rows", "totals", "truncated", "notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

@@ -44,7 +44,7 @@ const SESSION_COLUMNS: [&str; 8] = [
 ];
 
 pub(crate) fn definition() -> Tool {
-    let rows = json!({ "type": "array", "items": { "type": "array" } });
+    let rows = json!({ "type": "array" });
     reading_tool(
         NAME,
         "Inspect trace",
@@ -69,15 +69,14 @@ pub(crate) fn definition() -> Tool {
                 "start": { "type": "string" },
                 "total_cost": { "type": ["string", "null"] },
                 "unpriced_calls": { "type": "integer" },
-                "columns": { "type": "array", "items": { "type": "string" } },
+                "columns": { "type": "array" },
                 "rows": rows,
                 "hidden": { "type": "object" },
                 "tools": rows,
                 "payloads": rows,
                 "truncated": { "type": "boolean" },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["id", "is", "total_cost", "columns", "rows", "hidden", "truncated", "notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

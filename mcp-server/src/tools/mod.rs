@@ -154,11 +154,8 @@ fn reading_tool(
     input_schema: Value,
     output_schema: Value,
 ) -> Tool {
-    let annotations = ToolAnnotations::with_title(title)
-        .read_only(true)
-        .destructive(false)
-        .idempotent(true)
-        .open_world(false);
+    // Of a tool that changes nothing the other hints mean nothing.
+    let annotations = ToolAnnotations::new().read_only(true).open_world(false);
     Tool::new(name, description, object(input_schema))
         .with_title(title)
         .with_raw_output_schema(object(output_schema).into())
@@ -173,7 +170,7 @@ fn writing_tool(
     input_schema: Value,
     output_schema: Value,
 ) -> Tool {
-    let annotations = ToolAnnotations::with_title(title)
+    let annotations = ToolAnnotations::new()
         .read_only(false)
         .destructive(true)
         .idempotent(true)

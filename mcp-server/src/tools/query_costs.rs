@@ -89,15 +89,14 @@ pub(crate) fn definition() -> Tool {
                 "since": nullable_text(),
                 "until": nullable_text(),
                 "currency": { "type": "string" },
-                "columns": { "type": "array", "items": { "type": "string" } },
-                "rows": { "type": "array", "items": { "type": "array" } },
+                "columns": { "type": "array" },
+                "rows": { "type": "array" },
                 "other": { "type": ["object", "null"], "description": "all that is no row here, summed" },
                 "total": object,
                 "next_cursor": nullable_text(),
                 "truncated": { "type": "boolean" },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["since", "until", "currency", "columns", "rows", "other", "total", "truncated", "notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

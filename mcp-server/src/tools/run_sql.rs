@@ -30,12 +30,11 @@ pub(crate) fn definition() -> Tool {
         json!({
             "type": "object",
             "properties": {
-                "columns": { "type": "array", "items": { "type": "string" } },
-                "rows": { "type": "array", "items": { "type": "array" } },
+                "columns": { "type": "array" },
+                "rows": { "type": "array" },
                 "truncated": { "type": "boolean" },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["columns", "rows", "truncated", "notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

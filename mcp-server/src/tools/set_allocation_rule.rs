@@ -54,9 +54,8 @@ pub(crate) fn definition() -> Tool {
                 "changed": { "type": "boolean" },
                 "version": { "type": ["string", "null"] },
                 "preview": { "type": "object" },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["changed", "version", "preview", "notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

@@ -43,9 +43,8 @@ pub(crate) fn definition() -> Tool {
                 "changed": { "type": "boolean" },
                 "budget": { "type": ["object", "null"] },
                 "past": { "type": "array", "items": { "type": "object" } },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["changed", "budget", "notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

@@ -61,8 +61,7 @@ pub(crate) fn definition() -> Tool {
                 "totals": { "type": "array", "items": { "type": "object" } },
                 "truncated": { "type": "boolean" },
                 "notes": { "type": "array" }
-            },
-            "required": ["columns", "rows", "totals", "truncated", "notes"]
+            }
         }),
     )
 }

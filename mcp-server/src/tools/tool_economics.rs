@@ -40,14 +40,13 @@ pub(crate) fn definition() -> Tool {
             "properties": {
                 "since": nullable_text(),
                 "until": nullable_text(),
-                "columns": { "type": "array", "items": { "type": "string" } },
-                "rows": { "type": "array", "items": { "type": "array" } },
+                "columns": { "type": "array" },
+                "rows": { "type": "array" },
                 "other": { "type": ["object", "null"] },
                 "total": measures,
                 "truncated": { "type": "boolean" },
-                "notes": { "type": "array", "items": { "type": "string" } }
-            },
-            "required": ["columns", "rows", "other", "total", "truncated", "notes"]
+                "notes": { "type": "array" }
+            }
         }),
     )
 }

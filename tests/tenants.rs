@@ -81,7 +81,9 @@ fn telemetry(tenant: &str, team: &str, trace: &str) -> [Body; 2] {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
         .as_nanos();
-    let message = json!([{"role": "user", "parts": [{"type": "text", "content": canary("prompt")}]}]).to_string();
+    // longer than an attribute may be, so it is a row of `payloads`
+    let prompt = format!("{} {}", canary("prompt"), "x".repeat(40_000));
+    let message = json!([{"role": "user", "parts": [{"type": "text", "content": prompt}]}]).to_string();
     let span = |id: &str, name: &str, attributes: Value| {
         json!({
             "traceId": trace, "spanId": id, "name": name, "kind": 3,

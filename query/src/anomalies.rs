@@ -20,10 +20,11 @@ use spanledger_ledger::allocation::UNALLOCATED;
 use spanledger_model::FemtoUsd;
 
 use crate::change::{CallBehind, Change, ChangeRequest};
-use crate::costs::{Dimension, NONE, instant_sql};
+use crate::costs::{Dimension, NONE, Source, instant_sql};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::rows::rows;
+use crate::spend::Interval;
 use crate::time::{DAY_NS, format_instant};
 use baseline::{Grain, alarms};
 
@@ -311,8 +312,9 @@ impl Sums {
         };
         let sql = format!(
             "SELECT time_bucket('1 hour', l.time) AS hour, COALESCE(l.team, '{UNALLOCATED}') AS team, l.model AS model, \
-             l.server AS server, l.tool AS tool, SUM(l.effective_cost) AS cost FROM ledger l{join}{} \
+             l.server AS server, l.tool AS tool, SUM(l.effective_cost) AS cost FROM {} l{join}{} \
              GROUP BY 1, 2, 3, 4, 5 HAVING SUM(l.effective_cost) IS NOT NULL",
+            Source::of(&costs, &[Interval::Hour.dimension()]).lines(),
             crate::costs::conditions(&costs, "l.time", &crate::costs::on_ledger)
         );
         let options = QueryOptions {

@@ -13,12 +13,13 @@ use spanledger_access::Principal;
 use spanledger_model::FemtoUsd;
 
 use crate::costs::{
-    CURRENCY, CostRequest, Dimension, conditions, filter_values, instant_sql, needs_kind, on_calls, on_ledger,
+    CURRENCY, CostRequest, Dimension, Source, conditions, filter_values, instant_sql, needs_kind, on_calls, on_ledger,
     whole_hours,
 };
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::rows::{Row, rows};
+use crate::spend::Interval;
 use crate::time::{DAY_NS, format_instant};
 use parts::{Cell, Charge, Parts, per_million};
 
@@ -478,14 +479,18 @@ async fn count_calls(
         costs
             .filters
             .retain(|(dimension, _)| dimension.is_of_calls() && (class == 1 || !CAUSES.contains(&dimension.name())));
+        let source = Source::of(&costs, dimensions);
+        let on_calls = |dimension: &Dimension| source.on_calls(dimension);
         let columns: Vec<String> = dimensions
             .iter()
             .map(|dimension| format!("{} AS {}", dimension.group_name(on_calls(dimension)), dimension.name()))
             .collect();
         let group: Vec<String> = (1..=dimensions.len()).map(|column| column.to_string()).collect();
         let sql = format!(
-            "SELECT {}, COUNT(*) AS calls FROM calls{} AND {}{IS_MODEL} GROUP BY {}",
+            "SELECT {}, {} AS calls FROM {}{} AND {}{IS_MODEL} GROUP BY {}",
             columns.join(", "),
+            source.count(),
+            source.calls(),
             conditions(&costs, "time", &on_calls),
             if class == 0 { "" } else { "NOT " },
             group.join(", "),
@@ -534,9 +539,10 @@ async fn movers(session: &Session, request: &ChangeRequest, periods: &Periods) -
              COALESCE(SUM(CASE WHEN {old} THEN l.effective_cost END), {none}) AS previous, \
              COALESCE(SUM(CASE WHEN {new} THEN l.effective_cost END), {none}) AS current, \
              COUNT(CASE WHEN {old} THEN 1 END) AS n_old, COUNT(CASE WHEN {new} THEN 1 END) AS n_new \
-             FROM ledger l{}{} AND ({old} OR {new}) GROUP BY 1) WHERE previous <> current \
+             FROM {} l{}{} AND ({old} OR {new}) GROUP BY 1) WHERE previous <> current \
              ORDER BY ABS(current - previous) DESC, value NULLS LAST LIMIT {}",
             dimension.group_name(on_ledger(&dimension)),
+            Source::of(&costs, &[dimension, Interval::Hour.dimension()]).lines(),
             kind_join(&costs, &[dimension]),
             conditions(&costs, "l.time", &on_ledger),
             limit + 1,

@@ -165,7 +165,7 @@ impl Keys {
         };
         if id.is_some_and(|id| !keys.has(id)) {
             if self.may_fetch() {
-                return self.fetch(seen).await;
+                return self.fetch_for_unknown(seen).await;
             }
             tracing::warn!(
                 issuer = self.issuer,
@@ -188,7 +188,7 @@ impl Keys {
         if !self.may_fetch() {
             return Ok(None);
         }
-        self.fetch(seen).await.map(Some)
+        self.fetch_for_unknown(seen).await.map(Some)
     }
 
     fn fresh(&self, known: &Known) -> Option<(Arc<KeySet>, Duration)> {
@@ -201,15 +201,21 @@ impl Keys {
         Duration::from_nanos(u64::try_from(self.clock.now_ns() - then_ns).unwrap_or(0))
     }
 
-    /// Takes one of the few fetches that unknown keys are worth.
+    /// True while unknown keys are worth another fetch.
     fn may_fetch(&self) -> bool {
         let mut known = self.known.lock();
         if self.since(known.spent_since_ns) > ALLOWANCE_PER {
             (known.spent, known.spent_since_ns) = (0, self.clock.now_ns());
         }
-        let may = known.spent < ALLOWANCE;
-        known.spent += u32::from(may);
-        may
+        known.spent < ALLOWANCE
+    }
+
+    /// Takes one of the few fetches that unknown keys are worth. A failed one is not counted: [`FAILED_FOR`] bounds
+    /// those, and an issuer that comes back with new keys is to be asked then.
+    async fn fetch_for_unknown(&self, seen: u64) -> Result<Arc<KeySet>, AccessError> {
+        let keys = self.fetch(seen).await?;
+        self.known.lock().spent += 1;
+        Ok(keys)
     }
 
     /// Fetches, unless somebody else did since `seen`.

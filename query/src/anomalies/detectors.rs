@@ -10,7 +10,7 @@ use spanledger_model::FemtoUsd;
 use super::baseline::{SEASON_MIN, median};
 use super::{AnomalyRequest, Episode, EpisodeKind, Scope, Sums, begun, shown, within};
 use crate::change::parts::{Charge, per_million};
-use crate::costs::{CostRequest, Dimension, conditions, needs_kind, on_calls, on_ledger, quoted};
+use crate::costs::{CostRequest, Dimension, Source, conditions, needs_kind, on_calls, on_ledger, quoted};
 use crate::engine::{QueryOptions, Session};
 use crate::error::Result;
 use crate::rows::{Row, rows};
@@ -75,13 +75,26 @@ fn as_costs(request: &AnomalyRequest, span: (i64, i64)) -> CostRequest {
 
 /// `FROM ledger l` with the conditions of a question.
 fn lines(request: &AnomalyRequest, span: (i64, i64)) -> String {
+    from(Source::Lines, &as_costs(request, span))
+}
+
+/// The same of its sums by day or hour, where they have what the conditions ask.
+fn sums_of_lines(request: &AnomalyRequest, span: (i64, i64)) -> String {
     let costs = as_costs(request, span);
-    let join = if needs_kind(&costs, &[]) {
+    from(Source::of(&costs, &[]), &costs)
+}
+
+fn from(source: Source, costs: &CostRequest) -> String {
+    let join = if needs_kind(costs, &[]) {
         " LEFT JOIN (SELECT call_id, kind FROM calls) c ON l.call_id = c.call_id"
     } else {
         ""
     };
-    format!("FROM ledger l{join}{}", conditions(&costs, "l.time", &on_ledger))
+    format!(
+        "FROM {} l{join}{}",
+        source.lines(),
+        conditions(costs, "l.time", &on_ledger)
+    )
 }
 
 /// `FROM calls` with the conditions of a question; those on what only lines have do not count.
@@ -214,7 +227,7 @@ async fn cache_collapses(
          SUM(CASE WHEN l.bucket <> 'cache_read' THEN l.effective_cost END) AS cost \
          {} AND {} AND l.effective_cost IS NOT NULL GROUP BY 1, 2, 3, 4 HAVING SUM(l.tokens) >= {CACHE_TOKENS_MIN} ORDER BY day",
         team.group_name(on_ledger(&team)),
-        lines(request, (sums.first_ns, judged.1)),
+        sums_of_lines(request, (sums.first_ns, judged.1)),
         crate::views::IS_INPUT,
     );
     let answer = ask(session, &sql).await?;

@@ -159,8 +159,10 @@ const COLUMNS: [Column; 62] = [
     ("ServiceSubcategory", Of::Text, |_, _| text("Generative AI")),
     ("SkuId", Of::Text, |row, _| Is::Text(sku(row))),
     ("SkuMeter", Of::Text, |row, _| Is::Text(row.bucket.clone())),
-    ("SkuPriceDetails", Of::Text, |row, _| {
-        Is::Text(serde_json::json!({ "x_TokenKind": row.bucket }).to_string())
+    // Null where there is no price to detail: rule SkuPriceDetails-C-004-C of the official validator.
+    ("SkuPriceDetails", Of::Text, |row, _| match row.price_id {
+        Some(_) => Is::Text(serde_json::json!({ "x_TokenKind": row.bucket }).to_string()),
+        None => Is::Null,
     }),
     ("SkuPriceId", Of::Text, |row, _| {
         let id = row

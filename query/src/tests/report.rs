@@ -130,6 +130,11 @@ async fn the_focus_rows_add_up_and_name_what_has_no_price() {
     assert_eq!(unpriced.len(), 2);
     assert!(unpriced.iter().all(|record| record[at("ListUnitPrice")].is_empty()));
     for record in &records[1..] {
+        assert_eq!(
+            record[at("SkuPriceId")].is_empty(),
+            record[at("SkuPriceDetails")].is_empty(),
+            "{record:?}"
+        );
         let decimal = |name| FemtoUsd::parse(&record[at(name)]).unwrap();
         assert_eq!(decimal("PricingQuantity").0 * 1_000_000, decimal("ConsumedQuantity").0);
         assert_eq!(record[at("BillingPeriodStart")], "2026-11-01T00:00:00Z");

@@ -686,6 +686,9 @@ async fn what_was_read_changed_and_denied_is_in_the_tenants_own_audit_log() {
     let query = "SELECT count(*) AS audited FROM calls";
     tenants.sql("analyst", query).await;
     tenants.ask("viewer", "POST", "/api/v1/settle", "").await;
+    tenants.ask("admin", "POST", "/api/v1/settle", "").await;
+    let report = r#"{"kind": "costs", "format": "csv"}"#;
+    assert!(tenants.ask("admin", "POST", "/api/v1/reports", report).await.status < 300);
     tenants
         .ask("admin", "POST", "/api/v1/keys", r#"{"name": "made", "role": "viewer"}"#)
         .await;
@@ -700,6 +703,13 @@ async fn what_was_read_changed_and_denied_is_in_the_tenants_own_audit_log() {
         "{alfa:?}"
     );
     assert!(find("settle.write", "denied").is_some(), "{alfa:?}");
+    // a change leaves its trace before it is made, and what came of it after
+    assert!(find("settle.write", "asked").is_some() && find("settle.write", "ok").is_some(), "{alfa:?}");
+    let made = find("reports.write", "ok");
+    assert!(
+        made.is_some_and(|entry| entry["detail"].as_str().is_some_and(|detail| detail.starts_with("costs"))),
+        "{alfa:?}"
+    );
     assert!(find("key.created", "ok").is_some(), "{alfa:?}");
     assert!(alfa.iter().all(|entry| entry["tenant"] == "canary-alfa"), "{alfa:?}");
     let bravo = entries(

@@ -66,6 +66,8 @@ impl Interface {
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
+    /// A change is about to be made; what came of it is an entry of its own.
+    Asked,
     /// It was done.
     Ok,
     /// The credential was refused or did not allow it.
@@ -79,6 +81,7 @@ impl Outcome {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Asked => "asked",
             Self::Ok => "ok",
             Self::Denied => "denied",
             Self::Failed => "failed",

@@ -141,7 +141,7 @@ pub struct AuditArgs {
     /// Only with this action, such as key.create
     #[arg(long)]
     pub action: Option<String>,
-    /// Only with this outcome: ok, denied or failed
+    /// Only with this outcome: ok, denied, failed, or asked (the entry before a change)
     #[arg(long)]
     pub outcome: Option<String>,
     /// Whose entries [env: SPANLEDGER_TENANT] [default: default]

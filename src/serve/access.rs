@@ -229,7 +229,7 @@ impl<'c> Entry<'c> {
         }
     }
 
-    /// A change is recorded before it is made.
+    /// A change is recorded before it is made: it leaves a trace whatever happens.
     async fn record_change(&self) -> Result<(), AccessError> {
         if self.kind != Kind::Change {
             return Ok(());
@@ -237,16 +237,14 @@ impl<'c> Entry<'c> {
         let audit = &self.credentials.audit;
         let (action, target) = (self.action.as_ref(), Some(self.target.as_str()));
         audit
-            .record_change(&self.principal, Interface::Rest, action, target, Outcome::Ok, None)
+            .record_change(&self.principal, Interface::Rest, action, target, Outcome::Asked, None)
             .await
     }
 
     fn record(&self, outcome: Outcome, detail: Option<&str>) {
         let is_recorded = match self.kind {
             Kind::Unrecorded => outcome == Outcome::Denied,
-            Kind::Read => true,
-            // that it was asked for is recorded already
-            Kind::Change => outcome != Outcome::Ok,
+            Kind::Read | Kind::Change => true,
         };
         if is_recorded {
             let (action, target) = (self.action.as_ref(), Some(self.target.as_str()));

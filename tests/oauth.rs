@@ -13,7 +13,8 @@ use spanledger_testkit::otlp::{Body, Signal};
 use spanledger_testkit::server::Answer;
 use spanledger_testkit::wait;
 
-use peers::{CAPTURE, Guarded, Issuer, REST, client, n_calls, parameter, peers};
+use crate::support::run_ok;
+use peers::{CAPTURE, Guarded, IdJagServer, Issuer, REST, client, n_calls, parameter, peers};
 
 /// A key set that could not be fetched is asked for again after two seconds.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(30);
@@ -30,6 +31,30 @@ async fn written_with(server: &Guarded, token: &str) -> Answer {
         .post_raw(Signal::Traces, Vec::new(), &headers)
         .await
         .unwrap()
+}
+
+/// An API key of this server that worked until it was revoked.
+async fn revoked_key(server: &Guarded) -> String {
+    let data = server.folder.path().join("data");
+    let home = server.folder.path();
+    let keys = |arguments: &[&str]| {
+        run_ok(
+            home,
+            &[&["keys"], arguments, &["--data", data.to_str().unwrap()]].concat(),
+        )
+    };
+    let made = keys(&[
+        "create", "--tenant", "acme", "--role", "admin", "--name", "gone", "--format", "json",
+    ]);
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let key = made["key"].as_str().unwrap().to_owned();
+    assert_eq!(server.rest(Some(&key)).await.status, 200);
+    keys(&["revoke", made["id"].as_str().unwrap()]);
+    let refused = wait::until("the revoked key to be refused", RECOVERY_DEADLINE, async || {
+        Ok((server.rest(Some(&key)).await.status == 401).then_some(()))
+    });
+    refused.await.unwrap();
+    key
 }
 
 #[tokio::test]
@@ -64,6 +89,52 @@ async fn every_flow_ends_in_a_tool_call_and_a_rest_call() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_code_is_given_and_redeemed_with_a_proof_key_of_s256_only() {
+    let (_folder, issuer, server) = peers().await;
+    let said = client("unproven", &issuer, &server, json!({})).await;
+    let expected = json!({
+        "no challenge": "invalid_request",
+        "plain": "invalid_request",
+        "no verifier": "invalid_grant",
+        "wrong verifier": "invalid_grant",
+        "right": "Bearer",
+    });
+    assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn an_id_jag_is_exchanged_at_an_authorization_server_of_another_code_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = Issuer::start(folder.path(), None).await;
+    let python = IdJagServer::start(folder.path(), &issuer).await;
+    let config = format!(
+        "[access]\nmode = \"required\"\n\n[[access.oauth.issuers]]\nissuer = \"{}\"\ntenant_claim = \"tenant\"\n\n\
+         [[access.oauth.issuers]]\nissuer = \"{}\"\njwks_url = \"{}\"\ntenant_claim = \"tenant\"\n",
+        issuer.text("issuer"),
+        python.text("issuer"),
+        python.text("jwks"),
+    );
+    let server = Guarded::start_with(&issuer, tempfile::tempdir().unwrap(), &config).await;
+    server.fill(&issuer).await;
+    let at_python =
+        json!({"issuer": python.text("issuer"), "idp": issuer.text("idp"), "secrets": {"agent": python.secret}});
+    let calls = json!([["query_costs", {"by": ["model"]}], ["run_sql", {"query": "SELECT 1 AS one"}]]);
+    let said = client("id-jag", &issuer, &server, json!({"as": at_python, "calls": calls})).await;
+    let answers = said["results"].as_array().unwrap();
+    assert!(answers.iter().all(|answer| answer["is_error"] == false), "{said}");
+    assert!(n_calls(&answers[0]["content"]) > 0, "{said}");
+    assert_eq!(said["rest"]["status"], 200, "{said}");
+    // a second assertion for the scope that the first token had not
+    assert_eq!(said["challenges"].as_array().unwrap().len(), 2, "{said}");
+    let token = said["token"].as_str().unwrap();
+    assert_eq!(server.rest(Some(token)).await.status, 200);
+    assert_eq!(written_with(&server, token).await.status, 403, "it may not write");
+    let other = json!({"as": at_python, "calls": [["query_costs", {"by": ["model"]}]], "user": "other-bob"});
+    let said = client("id-jag", &issuer, &server, other).await;
+    assert_eq!(n_calls(&said["results"][0]["content"]), 0, "another company: {said}");
 }
 
 #[tokio::test]
@@ -206,6 +277,12 @@ async fn only_a_good_token_for_this_server_opens_it() {
             "bad signature",
             issuer.forged(json!({}), claims(json!({})), "other").await,
         ),
+        (
+            "key that the issuer does not have",
+            issuer
+                .forged(json!({"kid": "never-published"}), claims(json!({})), "own")
+                .await,
+        ),
         ("another payload", payload.into_iter().collect()),
         (
             "alg none",
@@ -234,6 +311,7 @@ async fn only_a_good_token_for_this_server_opens_it() {
                 .await,
         ),
         ("revoked opaque", opaque),
+        ("revoked API key", revoked_key(&server).await),
         ("guess", "guess".to_owned()),
         (
             "API key that never was",
@@ -259,8 +337,34 @@ async fn only_a_good_token_for_this_server_opens_it() {
             );
             assert!(!answer.text().contains(&token), "{what}: {}", answer.text());
         }
-        assert_eq!(written_with(&server, &token).await.status, 401, "{what}");
+        let written = written_with(&server, &token).await;
+        assert_eq!(written.status, 401, "{what}");
+        let challenge = written.header("www-authenticate").unwrap();
+        assert_eq!(
+            parameter(challenge, "error"),
+            Some("invalid_token"),
+            "{what}: {challenge}"
+        );
     }
+    let written = written_with(&server, &good).await;
+    let challenge = written.header("www-authenticate").unwrap();
+    assert_eq!(
+        (written.status, parameter(challenge, "scope")),
+        (403, Some("telemetry:write")),
+        "{challenge}"
+    );
+    assert_eq!(parameter(challenge, "error"), Some("insufficient_scope"), "{challenge}");
+    let unsigned = server
+        .server
+        .post_raw(
+            Signal::Traces,
+            Vec::new(),
+            &[("content-type", "application/x-protobuf")],
+        )
+        .await
+        .unwrap();
+    assert_eq!(unsigned.status, 401, "{}", unsigned.text());
+    assert_eq!(parameter(unsigned.header("www-authenticate").unwrap(), "error"), None);
     // good ones that may not do this
     for (tool, needed) in [
         ("run_sql", "costs:read sql:read"),

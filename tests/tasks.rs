@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientCapabilities, ClientConfig, GetTaskParams,
-    Implementation, JsonObject, ProtocolVersion, TaskPayload,
+    Implementation, JsonObject, ProtocolVersion, TaskPayload, UpdateTaskParams,
 };
 use rmcp::service::{ClientLifecycleMode, RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
@@ -42,7 +42,10 @@ async fn client(server: &TestServer) -> Client {
 
 /// The same, with an API key.
 async fn client_by(server: &TestServer, key: Option<String>) -> Client {
-    let capabilities = ClientCapabilities::builder().enable_tasks().build();
+    let capabilities = ClientCapabilities::builder()
+        .enable_elicitation()
+        .enable_tasks()
+        .build();
     let info = ClientConfig::new(capabilities, Implementation::new("tasks-test", "1"));
     let mut config = StreamableHttpClientTransportConfig::with_uri(endpoint(server));
     config.auth_header = key;
@@ -126,8 +129,8 @@ async fn the_rust_client_gets_a_task_polls_it_and_cancels_another() {
     assert_eq!(counted(&ended(&client, &id).await), SLOW_ROWS);
     // kept, and the same again
     assert_eq!(counted(&state(&client, &id).await), SLOW_ROWS);
-    let quick = client.call_tool_once(sql("SELECT 1 AS n")).await.unwrap();
-    assert!(matches!(quick, CallToolResponse::Complete(_)), "{quick:?}");
+    let quick = inline(&client, "SELECT 1 AS n").await;
+    assert_eq!(count(&quick["structuredContent"]), 1);
 
     let unwanted = start(&client, ENDLESS).await;
     client.cancel_task(CancelTaskParams::new(&unwanted)).await.unwrap();
@@ -141,15 +144,106 @@ async fn the_rust_client_gets_a_task_polls_it_and_cancels_another() {
         .await
         .unwrap_err();
     assert_eq!(code(&unknown), -32602);
-    let wrong = start_error(&client, "SELECT teem FROM calls").await;
+    let wrong = inline(&client, "SELECT teem FROM calls").await["content"][0]["text"].to_string();
     assert!(wrong.contains("did you mean `team`"), "{wrong}");
 }
 
-async fn start_error(client: &Client, query: &str) -> String {
-    match client.call_tool_once(sql(query)).await.unwrap() {
-        CallToolResponse::Complete(result) => serde_json::to_value(result).unwrap()["content"][0]["text"].to_string(),
-        other => panic!("{other:?}"),
+/// The answer that a short statement has at once. On a machine where even that takes longer than the window, it is
+/// asked again.
+async fn inline(client: &Client, query: &str) -> Value {
+    let mut answer = Value::Null;
+    wait::until("an answer without a task", PATIENCE, async || {
+        let said = client.call_tool_once(sql(query)).await?;
+        if let CallToolResponse::Complete(result) = said {
+            answer = serde_json::to_value(result)?;
+        }
+        Ok((!answer.is_null()).then_some(()))
+    })
+    .await
+    .unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_task_tells_how_many_rows_it_has_read() {
+    let server = TestServer::start().await;
+    let client = client(&server).await;
+    let id = start(&client, ENDLESS).await;
+    // both series have a million rows; the first one is read at once, the other as far as the join has come
+    wait::until("a task that has read rows", PATIENCE, async || {
+        let task = client.get_task(GetTaskParams::new(&id)).await?.task.task;
+        let said = task.status_message.unwrap_or_default();
+        let rows = said.strip_prefix("rows read (").and_then(|said| said.strip_suffix(')'));
+        let rows: u64 = rows.unwrap_or("0").parse()?;
+        assert!(rows <= 2_000_000, "{said}");
+        Ok((rows > 0).then_some(()))
+    })
+    .await
+    .unwrap();
+    client.cancel_task(CancelTaskParams::new(&id)).await.unwrap();
+}
+
+#[tokio::test]
+async fn cancelled_tasks_leave_the_query_threads_to_others() {
+    let server = TestServer::start().await;
+    let client = client(&server).await;
+    // more of them than statements can run at a time
+    for _ in 0..12 {
+        let id = start(&client, ENDLESS).await;
+        client.cancel_task(CancelTaskParams::new(&id)).await.unwrap();
+        assert_eq!(state(&client, &id).await, TaskPayload::Cancelled);
     }
+    let quick = inline(&client, "SELECT 1 AS n").await;
+    assert_eq!(count(&quick["structuredContent"]), 1);
+}
+
+#[tokio::test]
+async fn a_task_asks_its_client_and_goes_on_with_the_answer_or_is_interrupted() {
+    let server = TestServer::start_with(&["serve", "--conformance-fixtures"]).await;
+    let before = client(&server).await;
+    for (said, expected) in [("accept", "deleted a.txt"), ("decline", "nothing was deleted")] {
+        let (id, question) = asked(&before).await;
+        let answers = [(question, json!({ "action": said, "content": { "confirm": true } }))];
+        before
+            .update_task(UpdateTaskParams::new(&id, answers.into()))
+            .await
+            .unwrap();
+        let TaskPayload::Completed { result } = ended(&before, &id).await else {
+            panic!("{said}");
+        };
+        assert_eq!(result["content"][0]["text"], expected);
+    }
+    // what is no mere reading is not done twice: it cannot be known how far it was
+    let (open, _) = asked(&before).await;
+    drop(before);
+    let server = server.restarted().await;
+    let after = client(&server).await;
+    let TaskPayload::Failed { error } = ended(&after, &open).await else {
+        panic!("{open} did not fail");
+    };
+    assert!(
+        error["message"].as_str().unwrap().starts_with("interrupted"),
+        "{error:?}"
+    );
+}
+
+/// A task that waits for its client, and the key of its question.
+async fn asked(client: &Client) -> (String, String) {
+    let mut arguments = JsonObject::new();
+    arguments.insert("filename".to_owned(), Value::from("a.txt"));
+    let call = CallToolRequestParams::new("confirm_delete").with_arguments(arguments);
+    let id = match client.call_tool_once(call).await.unwrap() {
+        CallToolResponse::Task(created) => created.task.task_id,
+        other => panic!("no task: {other:?}"),
+    };
+    let question = wait::until("the task's question", PATIENCE, async || {
+        Ok(match state(client, &id).await {
+            TaskPayload::InputRequired { input_requests } => input_requests.into_keys().next(),
+            _ => None,
+        })
+    });
+    let question = question.await.unwrap();
+    (id, question)
 }
 
 #[tokio::test]

@@ -3,10 +3,17 @@
 //!
 //! Steps may be dropped when the reader is slow: only the newest matters.
 
+use std::time::Duration;
+
+use spanledger_access::Principal;
+use spanledger_query::{Engine, QueryOptions, Result, ResultSet, Scanned};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 /// Steps that wait for the reader.
 const STEPS_WAITING: usize = 16;
+/// A statement's progress is told as often: a person sees it move, and a task's record is not written all the time.
+const STATEMENT_STEP: Duration = Duration::from_secs(1);
 
 /// How far a tool is.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +48,27 @@ impl Progress {
     pub(crate) fn forward(&self, step: Step) {
         if let Some(sender) = &self.sender {
             let _ = sender.try_send(step);
+        }
+    }
+
+    /// Runs a statement and tells how many rows it has read.
+    pub(crate) async fn of_statement(
+        &self,
+        engine: &Engine,
+        principal: &Principal,
+        sql: &str,
+        options: &QueryOptions,
+    ) -> Result<ResultSet> {
+        let scanned = Scanned::default();
+        let mut answer = std::pin::pin!(engine.sql_watched(principal, sql, options, &scanned));
+        let mut steps = tokio::time::interval(STATEMENT_STEP);
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                _ = steps.tick() => self.report(scanned.n_rows(), None, "rows read"),
+            }
         }
     }
 

@@ -45,6 +45,7 @@ use crate::limits::{
     SPILL_BYTES_MAX, TIMEOUT_DEFAULT,
 };
 use crate::rollup::Rollups;
+use crate::scanned::Scanned;
 use crate::table::STORE_URL;
 use crate::views::PriceTable;
 use crate::{functions, sandbox, sight};
@@ -256,6 +257,12 @@ impl Engine {
         self.shared.turns.available_permits()
     }
 
+    /// Pieces of work that its threads have not let go of: a query that ended or was given up leaves none.
+    #[must_use]
+    pub fn n_working(&self) -> usize {
+        self.shared.threads.n_working()
+    }
+
     /// Now, in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn now_ns(&self) -> i64 {
@@ -272,6 +279,20 @@ impl Engine {
     /// [`Busy`](ErrorKind::Busy) where it ran out of time or memory.
     pub async fn sql(&self, principal: &Principal, sql: &str, options: &QueryOptions) -> Result<ResultSet> {
         self.session(principal).query(sql, options).await
+    }
+
+    /// The same, while `scanned` tells what it has read.
+    ///
+    /// # Errors
+    /// As [`Engine::sql`].
+    pub async fn sql_watched(
+        &self,
+        principal: &Principal,
+        sql: &str,
+        options: &QueryOptions,
+        scanned: &Scanned,
+    ) -> Result<ResultSet> {
+        self.session(principal).query_watched(sql, options, scanned).await
     }
 
     /// Several queries of one principal over the same snapshots, so that their answers agree.
@@ -329,13 +350,18 @@ impl Session {
 
     /// Runs one statement.
     pub(crate) async fn query(&self, sql: &str, options: &QueryOptions) -> Result<ResultSet> {
+        self.query_watched(sql, options, &Scanned::default()).await
+    }
+
+    async fn query_watched(&self, sql: &str, options: &QueryOptions, scanned: &Scanned) -> Result<ResultSet> {
         sandbox::check_text(sql)?;
+        let scanned = scanned.clone();
         let (sql, catalog, rows_max) = (sql.to_owned(), self.catalog.clone(), options.rows_max);
         let turns = Arc::clone(&self.shared.turns);
         let timeout = options.timeout;
         let work = async move {
             let _turn = turns.acquire_owned().await.map_err(|_| shutting_down())?;
-            let answer = run(&catalog.session(), &sql, rows_max).await;
+            let answer = run(&catalog.session(), &sql, rows_max, &scanned).await;
             answer.map_err(|error| sight::of_hidden_column(&error, catalog.principal()).unwrap_or(error))
         };
         // The work is a task of its own, so that one stuck between two awaits cannot keep the limit from
@@ -363,11 +389,12 @@ impl Session {
 }
 
 /// Plans, verifies and runs a statement, on a query thread.
-async fn run(state: &SessionState, sql: &str, rows_max: usize) -> Result<ResultSet> {
+async fn run(state: &SessionState, sql: &str, rows_max: usize, scanned: &Scanned) -> Result<ResultSet> {
     let statement = sandbox::parse_query(sql)?;
     let plan = state.statement_to_plan(statement).await?;
     verify(&plan)?;
     let physical = crate::yielding::yielding(state.create_physical_plan(&plan).await?)?;
+    scanned.watch(&physical);
     let schema = physical.schema();
     let mut stream = execute_stream(physical, state.task_ctx())?;
     let (mut batches, mut n_rows, mut n_bytes, mut truncated) = (Vec::new(), 0, 0, false);
@@ -488,6 +515,11 @@ impl Threads {
     {
         let runtime = self.0.as_ref().ok_or_else(shutting_down)?;
         Ok(runtime.spawn(work))
+    }
+
+    fn n_working(&self) -> usize {
+        let alive = |runtime: &tokio::runtime::Runtime| runtime.metrics().num_alive_tasks();
+        self.0.as_ref().map_or(0, alive)
     }
 }
 

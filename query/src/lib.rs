@@ -13,6 +13,7 @@
 //! | `economics` | the views over causes: tools, shares by cause |
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
 //! | `rollup` | sums by hour of lines and calls, made once a file: what reports read |
+//! | `scanned` | how many rows a running statement has read |
 //! | `sight` | which rows and columns a principal's role and scopes leave |
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
@@ -66,6 +67,7 @@ mod rollup;
 mod rows;
 pub mod sandbox;
 pub mod savings;
+mod scanned;
 mod sight;
 pub mod spend;
 mod table;
@@ -88,4 +90,5 @@ pub use explain::Explanation;
 pub use format::{Format, write};
 pub use http::{Control, ServerFacts, router};
 pub use overview::{Overview, ServerStatus};
+pub use scanned::Scanned;
 pub use trace::{TraceNode, TraceTree};

@@ -7,7 +7,8 @@ Usage: oauth_client.py FLOW TASK, where TASK is a JSON object:
   scope    scopes to ask for first
   calls    [[tool, arguments], ...]; a scope that is missing makes the package step up by itself
   rest     path of a GET
-FLOW: code | cimd | client-credentials | private-key-jwt | id-jag | token (gets a token and calls nothing).
+FLOW: code | cimd | client-credentials | private-key-jwt | id-jag | token (gets a token and calls nothing) | unproven
+(code without a proof key, or with a wrong one: prints what the authorization server says).
 Prints {"results": [structured content ...], "rest": {status, body}, "scope", "token", "challenges": n}.
 """
 
@@ -81,30 +82,51 @@ async def browse(url, user):
     raise SystemExit("the authorization server sends in circles")
 
 
+def pkce():
+    """A verifier and its S256 challenge."""
+    verifier = secrets.token_urlsafe(48)
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return verifier, base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+async def authorize(at, client_id, user, scope, **more):
+    """An authorization request: what the client is sent back with."""
+    request = {"client_id": client_id, "response_type": "code", "redirect_uri": REDIRECT_URI, "scope": scope}
+    return await browse(f"{at}/auth?{urlencode({**request, 'state': 's', **more})}", user)
+
+
+async def redeem(at, client_id, code, **more):
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT_URI, "client_id": client_id}
+    async with httpx2.AsyncClient() as http:
+        return await http.post(f"{at}/token", data={**form, **more})
+
+
 async def id_token(idp, client_id, user):
     """Single sign-on at the company's identity provider: code + PKCE, for an ID token only."""
-    verifier = secrets.token_urlsafe(48)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-    request = {
-        "client_id": client_id,
-        "response_type": "code",
-        "redirect_uri": REDIRECT_URI,
-        "scope": "openid",
-        "state": "s",
-        "code_challenge": challenge,
-        "code_challenge_method": "S256",
-    }
-    back = await browse(f"{idp}/auth?{urlencode(request)}", user)
-    form = {
-        "grant_type": "authorization_code",
-        "code": back["code"],
-        "redirect_uri": REDIRECT_URI,
-        "client_id": client_id,
-        "code_verifier": verifier,
-    }
-    async with httpx2.AsyncClient() as http:
-        response = await http.post(f"{idp}/token", data=form)
+    verifier, challenge = pkce()
+    s256 = {"code_challenge": challenge, "code_challenge_method": "S256"}
+    back = await authorize(idp, client_id, user, "openid", **s256)
+    response = await redeem(idp, client_id, back["code"], code_verifier=verifier)
     return response.raise_for_status().json()["id_token"]
+
+
+async def unproven():
+    """What the authorization server says where the proof key is missing, weak or wrong, and where it is right."""
+    at = (issuer, "desktop", task["user"], scope)
+    resource = {"resource": mcp_url}
+    verifier, challenge = pkce()
+    s256 = {"code_challenge": challenge, "code_challenge_method": "S256"}
+    plain = {"code_challenge": verifier, "code_challenge_method": "plain"}
+    said = {
+        "no challenge": (await authorize(*at, **resource)).get("error"),
+        "plain": (await authorize(*at, **resource, **plain)).get("error"),
+    }
+    proofs = {"no verifier": {}, "wrong verifier": {"code_verifier": pkce()[0]}, "right": {"code_verifier": verifier}}
+    for what, proof in proofs.items():
+        back = await authorize(*at, **resource, **s256)
+        answer = (await redeem(issuer, "desktop", back["code"], **resource, **proof)).json()
+        said[what] = answer.get("error") or answer["token_type"]
+    return said
 
 
 def provider(storage):
@@ -221,4 +243,7 @@ async def main():
     )
 
 
-asyncio.run(main())
+if flow == "unproven":
+    print(json.dumps(asyncio.run(unproven())))
+else:
+    asyncio.run(main())

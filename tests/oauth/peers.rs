@@ -126,6 +126,55 @@ impl Drop for Issuer {
     }
 }
 
+/// `oauth_id_jag_server.py`: an authorization server of another code base that takes ID-JAGs, gone when dropped.
+pub struct IdJagServer {
+    child: Child,
+    pub facts: Value,
+    /// Of its client `agent`.
+    pub secret: &'static str,
+}
+
+impl IdJagServer {
+    /// Starts one that believes the identity provider of `issuer`.
+    pub async fn start(folder: &Path, issuer: &Issuer) -> Self {
+        let secret = "of-the-agent-at-the-python-server";
+        let ready = folder.join("id-jag.json");
+        let log = std::fs::File::create(folder.join("id-jag.log")).unwrap();
+        let task = json!({"idp": issuer.text("idp"), "secrets": {"agent": secret}}).to_string();
+        let mut command = tools::python("oauth_id_jag_server.py").unwrap();
+        command
+            .arg(folder)
+            .arg(task)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let mut child = command.spawn().unwrap();
+        let facts = wait::until("the Python authorization server", READY_DEADLINE, async || {
+            let ended = child.try_wait()?;
+            assert!(
+                ended.is_none(),
+                "{}",
+                std::fs::read_to_string(folder.join("id-jag.log"))?
+            );
+            Ok(ready.exists().then(|| std::fs::read_to_string(&ready)).transpose()?)
+        });
+        let facts = serde_json::from_str(&facts.await.unwrap()).unwrap();
+        Self { child, facts, secret }
+    }
+
+    pub fn text(&self, name: &str) -> &str {
+        self.facts[name].as_str().unwrap()
+    }
+}
+
+impl Drop for IdJagServer {
+    fn drop(&mut self) {
+        // best effort, as for the issuer
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
 /// `spanledger serve` with access by the tokens of one issuer.
 pub struct Guarded {
     pub server: Server,

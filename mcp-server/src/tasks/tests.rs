@@ -531,7 +531,7 @@ impl spanledger_lake::Replay for NoReplay {
 }
 
 #[tokio::test]
-async fn a_cancelled_task_gives_its_turn_of_the_engine_back() {
+async fn a_cancelled_task_gives_its_turn_and_its_threads_back() {
     use spanledger_lake::{Lake, LakeOptions};
     use spanledger_query::Engine;
 
@@ -562,12 +562,12 @@ async fn a_cancelled_task_gives_its_turn_of_the_engine_back() {
     let Outcome::Task(created) = outcome else {
         panic!("{outcome:?}");
     };
-    while engine.free_turns() != free - 1 {
+    while engine.free_turns() != free - 1 || engine.n_working() == 0 {
         tokio::task::yield_now().await;
     }
     tasks.cancel(&me(), &created.task.task_id).await.unwrap();
     // the statement would go on for minutes
-    while engine.free_turns() != free {
+    while engine.free_turns() != free || engine.n_working() != 0 {
         tokio::task::yield_now().await;
     }
 }

@@ -30,6 +30,11 @@ impl Arguments {
         Ok(Self { tool, values })
     }
 
+    /// True where the argument was given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// A text; one that is empty counts as absent.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
         match self.values.get(name) {

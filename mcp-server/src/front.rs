@@ -152,10 +152,21 @@ impl Front {
             });
         }
         let bytes = read(&parts.headers, body, self.shared.body_within()).await?;
-        let Ok(message) = serde_json::from_slice::<Value>(&bytes) else {
-            // rmcp says what is wrong with it.
-            let request = Request::from_parts(parts, Body::from(bytes));
-            return Ok(self.stateless.handle(request).await.map(Body::new));
+        let message = match serde_json::from_slice::<Value>(&bytes) {
+            // A body that is not even said to be JSON: rmcp refuses its type.
+            _ if !is_json(&parts.headers) => {
+                let request = Request::from_parts(parts, Body::from(bytes));
+                return Ok(self.stateless.handle(request).await.map(Body::new));
+            }
+            Ok(message) if message.is_object() => message,
+            Ok(_) => return Err(unreadable(&Value::Null, -32600, "a request is one JSON-RPC message")),
+            Err(error) => {
+                return Err(unreadable(
+                    &Value::Null,
+                    -32700,
+                    &format!("the body is not JSON: {error}"),
+                ));
+            }
         };
         if let Err(error) = principal.require(needs_of_message(&message)) {
             self.shared
@@ -169,6 +180,14 @@ impl Front {
             return Ok(([(header::CONTENT_TYPE, "application/json")], response.to_string()).into_response());
         }
         let response = self.protocol(parts, &message, session.is_some(), &principal).await;
+        if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // Its type was right, its shape is not.
+            let (code, wrong) = match &message["method"] {
+                Value::String(_) => (-32602, "the parameters are not those of this method"),
+                _ => (-32600, "the body is no JSON-RPC message"),
+            };
+            return Err(unreadable(&message["id"], code, wrong));
+        }
         Ok(self.completed(&message, response).await)
     }
 
@@ -352,6 +371,20 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response {
         }
         _ => (status, [content_type], body.to_string()).into_response(),
     }
+}
+
+/// 400 with a JSON-RPC error; without an id where the body has none, as MCP writes it.
+fn unreadable(id: &Value, code: i32, message: &str) -> Response {
+    let mut body = json!({ "jsonrpc": "2.0", "error": { "code": code, "message": message } });
+    if id.is_string() || id.is_number() {
+        body["id"] = id.clone();
+    }
+    let content_type = (header::CONTENT_TYPE, "application/json");
+    (StatusCode::BAD_REQUEST, [content_type], body.to_string()).into_response()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    text(headers, header::CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/json"))
 }
 
 fn method(message: &Value) -> &str {

@@ -1,9 +1,12 @@
 //! Every limit of the crate, each with its reason.
 
-/// Bytes of rows in one answer: about 7,000 tokens of TSV, well under the 25,000 at which Claude Code cuts.
-pub const ROWS_BYTES_MAX: usize = 20_000;
-/// Bytes of rows in an answer that nobody asked to be detailed: about 2,000 tokens of TSV.
-pub const ANSWER_BYTES: usize = 5_000;
+/// Tokens of rows in one answer, counted from above: with what stands around them an answer has at most 8,000, in
+/// either form, well under the 25,000 at which Claude Code cuts.
+pub const ROWS_TOKENS_MAX: usize = 6_800;
+/// Tokens of rows in an answer that nobody asked to be long: with what stands around them at most 2,000.
+pub const ANSWER_TOKENS: usize = 1_500;
+/// Characters of an error's message: the engine may quote what it was asked.
+pub const MESSAGE_CHARS_MAX: usize = 2_000;
 /// Characters of one value in an answer: a name is shorter, a prompt text belongs to a narrower question.
 pub const VALUE_CHARS_MAX: usize = 200;
 /// Rows of `query_costs` where the client names no limit: about 1,000 tokens.
@@ -42,7 +45,7 @@ pub const COMPLETIONS_MAX: usize = 100;
 pub const UPDATES_WAITING: usize = 64;
 /// How often a listener's budgets are looked at: spend moves by the minute.
 pub const BUDGETS_LOOK_MS: u64 = 30_000;
-/// Artefacts named in the list of resources: the newest; older ones are read by their address.
+/// Artefacts on a page of the list of resources.
 pub const REPORTS_LISTED: usize = 50;
 /// Bytes of an artefact that goes out as a resource; a larger one is downloaded.
 pub const REPORT_BYTES_MAX: i64 = 4 << 20;

@@ -15,7 +15,7 @@
 //! | `ui://spanledger/cost-explorer` | the page that shows the answers of `query_costs` |
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rmcp::model::{ErrorCode, ErrorData, MetaObject, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Map, Value, json};
 use spanledger_access::Principal;
@@ -24,10 +24,10 @@ use spanledger_query::report::{Kept, Reports};
 use spanledger_query::views::TABLES;
 use spanledger_query::{Dimension, Error, ErrorKind, QueryOptions};
 
-use crate::limits::{REPORT_BYTES_MAX, REPORTS_LISTED, SQL_ROWS_MAX};
+use crate::limits::{REPORT_BYTES_MAX, REPORTS_LISTED, ROWS_TOKENS_MAX, SQL_ROWS_MAX};
 use crate::shared::Shared;
 use crate::tasks;
-use crate::text::{DATA_NOTE, clean_value};
+use crate::text::{DATA_NOTE, clean_value, tokens_at_most};
 use crate::tools::{self, table};
 
 /// The budgets of the tenant.
@@ -44,15 +44,50 @@ pub(crate) const APP_MIME_TYPE: &str = "text/html;profile=mcp-app";
 const APP_HTML: &str = include_str!("../app/cost-explorer.html");
 const JSON: &str = "application/json";
 
-/// What can be read at once, and the newest artefacts of this principal.
-pub(crate) async fn listed(shared: &Shared, principal: &Principal) -> Result<Vec<Resource>, ErrorData> {
+/// What can be read at once, and artefacts of this principal, newest first, in pages: with the cursor of the next.
+///
+/// # Errors
+/// `-32602` for a cursor that is none of ours, or whose artefact is gone; otherwise those of the control state.
+pub(crate) async fn listed(
+    shared: &Shared,
+    principal: &Principal,
+    cursor: Option<&str>,
+) -> Result<(Vec<Resource>, Option<String>), ErrorData> {
+    let reports = own_reports(shared, principal).await?;
+    let from = match cursor {
+        None => 0,
+        Some(cursor) => {
+            let last = URL_SAFE_NO_PAD
+                .decode(cursor)
+                .ok()
+                .and_then(|id| String::from_utf8(id).ok());
+            let at = last.and_then(|last| reports.iter().position(|report| report.id == last));
+            at.map(|at| at + 1).ok_or_else(|| {
+                ErrorData::invalid_params("the cursor is none of this list; leave it out for the first page", None)
+            })?
+        }
+    };
+    let mut resources = if cursor.is_none() { fixed() } else { Vec::new() };
+    let page = &reports[from..reports.len().min(from + REPORTS_LISTED)];
+    resources.extend(page.iter().map(|report| {
+        Resource::new(format!("{REPORTS}{}", report.id), report.file_name.clone())
+            .with_title(report.title.clone())
+            .with_mime_type(report.mime_type.clone())
+            .with_size(u64::try_from(report.size_bytes).unwrap_or_default())
+    }));
+    let next = page.last().filter(|_| from + page.len() < reports.len());
+    Ok((resources, next.map(|last| URL_SAFE_NO_PAD.encode(&last.id))))
+}
+
+/// The resources that are there for everybody.
+fn fixed() -> Vec<Resource> {
     let fixed = |uri: &str, name: &str, title: &str, description: &str| {
         Resource::new(uri, name)
             .with_title(title)
             .with_description(description)
             .with_mime_type(JSON)
     };
-    let mut resources = vec![
+    vec![
         fixed(
             SCHEMA,
             "schema",
@@ -62,16 +97,7 @@ pub(crate) async fn listed(shared: &Shared, principal: &Principal) -> Result<Vec
         fixed(BUDGETS, "budgets", "Budgets", "Budgets and what is spent of them"),
         fixed(PRICE_BOOK, "price-book", "Price book", "Rates of the models in use"),
         app(),
-    ];
-    for report in own_reports(shared, principal).await? {
-        resources.push(
-            Resource::new(format!("{REPORTS}{}", report.id), report.file_name)
-                .with_title(report.title)
-                .with_mime_type(report.mime_type)
-                .with_size(u64::try_from(report.size_bytes).unwrap_or_default()),
-        );
-    }
-    Ok(resources)
+    ]
 }
 
 /// The page of `query_costs` as a resource: it loads nothing from anywhere.
@@ -226,12 +252,12 @@ async fn price_book(shared: &Shared, principal: &Principal) -> Result<Value, Err
 fn bounded(tree: &spanledger_query::TraceTree) -> Value {
     let mut value = clean_value(serde_json::to_value(tree).unwrap_or_default());
     if let Some(nodes) = value.get_mut("nodes").and_then(Value::as_array_mut) {
-        let mut n_bytes = 0;
+        let mut n_tokens = 0;
         let kept = nodes
             .iter()
             .take_while(|node| {
-                n_bytes += node.to_string().len();
-                n_bytes <= crate::limits::ROWS_BYTES_MAX
+                n_tokens += tokens_at_most(&node.to_string());
+                n_tokens <= ROWS_TOKENS_MAX
             })
             .count();
         if kept < nodes.len() {
@@ -256,9 +282,7 @@ async fn own_reports(shared: &Shared, principal: &Principal) -> Result<Vec<Kept>
     let Some(reports) = reports(shared) else {
         return Ok(Vec::new());
     };
-    let mut kept = reports.list(principal, shared.now_ns()).await.map_err(failed)?;
-    kept.truncate(REPORTS_LISTED);
-    Ok(kept)
+    reports.list(principal, shared.now_ns()).await.map_err(failed)
 }
 
 /// An artefact, for who made it and who keeps the tenant's books.

@@ -37,7 +37,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::asking::Bound;
 use crate::client::{Client, Era};
 use crate::fixtures;
-use crate::limits::{BUDGETS_LOOK_MS, READ_TTL_MS, SUBSCRIPTIONS_MAX, TOOLS_TTL_MS};
+use crate::limits::{BUDGETS_LOOK_MS, MESSAGE_CHARS_MAX, READ_TTL_MS, SUBSCRIPTIONS_MAX, TOOLS_TTL_MS};
 use crate::progress::Progress;
 use crate::runner::ToolRunner;
 use crate::shared::{Changed, Shared};
@@ -262,6 +262,10 @@ impl LedgerServer {
                 update = watch.updates.recv() => match update {
                     Ok(update) if update.tenant.as_ref().is_none_or(|tenant| tenant == watch.principal.tenant()) => {
                         if wants(&update.changed) {
+                            // What is told now is not told again by the next look.
+                            if update.changed == Changed::Resource(resources::BUDGETS) {
+                                watch.budgets = self.budgets_digest(&watch.principal).await;
+                            }
                             return update.changed;
                         }
                     }
@@ -367,9 +371,10 @@ impl ServerHandler for LedgerServer {
 
     async fn list_tools(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        one_page(request.as_ref())?;
         let watch = self.stopwatch(&context, "tools/list", TargetKind::None, "");
         let mut tools = tools::definitions();
         if self.shared.has_fixtures() {
@@ -402,23 +407,26 @@ impl ServerHandler for LedgerServer {
 
     async fn list_resources(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let mut listed = resources::listed(&self.shared, &self.principal(&context)).await?;
-        if self.shared.has_fixtures() {
+        let cursor = request.and_then(|request| request.cursor);
+        let principal = self.principal(&context);
+        let (mut listed, next) = resources::listed(&self.shared, &principal, cursor.as_deref()).await?;
+        if self.shared.has_fixtures() && cursor.is_none() {
             listed.extend(fixtures::resources());
         }
-        Ok(ListResourcesResult::with_all_items(listed)
-            .with_ttl_ms(READ_TTL_MS)
-            .with_cache_scope(CacheScope::Private))
+        let mut page = ListResourcesResult::with_all_items(listed);
+        page.next_cursor = next;
+        Ok(page.with_ttl_ms(READ_TTL_MS).with_cache_scope(CacheScope::Private))
     }
 
     async fn list_resource_templates(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        one_page(request.as_ref())?;
         let mut templates = resources::templates();
         if self.shared.has_fixtures() {
             templates.extend(fixtures::templates());
@@ -463,9 +471,10 @@ impl ServerHandler for LedgerServer {
 
     async fn list_prompts(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
+        one_page(request.as_ref())?;
         let mut listed = prompts::definitions();
         if self.shared.has_fixtures() {
             listed.extend(fixtures::prompts());
@@ -637,6 +646,17 @@ impl ServerHandler for LedgerServer {
     }
 }
 
+/// Refuses a cursor of a list that has one page: we never gave one.
+fn one_page(request: Option<&PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match request.and_then(|request| request.cursor.as_ref()) {
+        None => Ok(()),
+        Some(_) => Err(ErrorData::invalid_params(
+            "the cursor is none of this list, which has one page",
+            None,
+        )),
+    }
+}
+
 fn no_tasks() -> ErrorData {
     ErrorData::invalid_params("there is no such task", None)
 }
@@ -672,5 +692,6 @@ fn taught(error: &Error) -> String {
         ErrorKind::Unauthenticated | ErrorKind::Forbidden => "",
         ErrorKind::Corrupt | ErrorKind::Internal => "; the operator finds the cause in the server's log",
     };
-    format!("{}: {}{next}", error.kind().as_str(), error.message())
+    let message: String = error.message().chars().take(MESSAGE_CHARS_MAX).collect();
+    format!("{}: {message}{next}", error.kind().as_str())
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::{SinkExt, StreamExt as _};
 use parking_lot::Mutex;
 use rmcp::ServiceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
@@ -91,7 +91,24 @@ async fn read(
                 return Err(error);
             }
         };
-        if let (Some(tasks), Ok(message)) = (shared.tasks(), serde_json::from_str::<Value>(&line)) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let read = match serde_json::from_str::<Value>(&line) {
+            Ok(message) if message.is_object() => Ok(message),
+            Ok(_) => Err(json!({ "code": -32600, "message": "a line is one JSON-RPC message" })),
+            Err(error) => Err(json!({ "code": -32700, "message": format!("the line is not JSON: {error}") })),
+        };
+        let message = match read {
+            Ok(message) => message,
+            Err(error) => {
+                let _ = lines
+                    .send(json!({ "jsonrpc": "2.0", "error": error }).to_string())
+                    .await;
+                continue;
+            }
+        };
+        if let Some(tasks) = shared.tasks() {
             let method = message["method"].as_str().unwrap_or_default();
             if front::is_legacy(&message) {
                 if front::is_completed(method) {

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod envelope;
 mod protocol;
 
 /// 2026-11-22T10:00:00Z.
@@ -384,7 +385,11 @@ async fn sql_says_how_to_narrow_an_answer_that_was_cut() {
         )
         .await;
     assert_eq!(wide["structuredContent"]["truncated"], true, "{}", text(&wide));
-    assert!(text(&wide).len() < limits::ROWS_BYTES_MAX + 500);
+    assert!(text::tokens_at_most(text(&wide)) < limits::ROWS_TOKENS_MAX + 200);
+    let default = json!({ "query": "SELECT repeat('x', 190) AS x FROM generate_series(1, 900)" });
+    let default = server.tool("run_sql", default).await;
+    assert!(text::tokens_at_most(text(&default)) < limits::ANSWER_TOKENS + 200);
+    assert!(text(&default).contains("name a limit"), "{}", text(&default));
 }
 
 #[tokio::test]

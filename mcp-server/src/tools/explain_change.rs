@@ -8,6 +8,7 @@ use spanledger_query::{Dimension, Result};
 
 use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
+use crate::limits::ROWS_TOKENS_MAX;
 use crate::text::{DATA_NOTE, Rows, clean};
 
 pub(crate) const NAME: &str = "explain_change";
@@ -98,7 +99,7 @@ fn request(arguments: &Arguments, now_ns: i64) -> Result<ChangeRequest> {
 }
 
 fn written(call: &Call<'_>, change: &Change, detailed: bool) -> Answer {
-    let mut movers = Rows::new(COLUMNS);
+    let mut movers = Rows::within(COLUMNS, ROWS_TOKENS_MAX / 3 * 2);
     let mut truncated = change.truncated;
     for mover in &change.movers {
         let row = vec![
@@ -167,7 +168,7 @@ fn clean_note(note: &str) -> String {
 }
 
 fn calls_of(change: &Change, detailed: bool) -> Rows {
-    let mut calls = Rows::new(CALL_COLUMNS);
+    let mut calls = Rows::within(CALL_COLUMNS, ROWS_TOKENS_MAX / 3);
     for call in change.calls.iter().take(if detailed { usize::MAX } else { 3 }) {
         let cost = call.cost.map(|cost| cost.to_string());
         calls.push(vec![

@@ -9,7 +9,7 @@ use spanledger_query::{Dimension, Error, Result};
 
 use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
-use crate::limits::{ANSWER_BYTES, ROWS_BYTES_MAX};
+use crate::limits::{ANSWER_TOKENS, ROWS_TOKENS_MAX};
 use crate::text::{DATA_NOTE, Rows, clean};
 
 pub(crate) const NAME: &str = "find_anomalies";
@@ -95,7 +95,7 @@ fn request(arguments: &Arguments, now_ns: i64) -> Result<AnomalyRequest> {
 }
 
 fn written(report: &AnomalyReport, detailed: bool, link: Option<String>) -> Answer {
-    let budget = if detailed { ROWS_BYTES_MAX } else { ANSWER_BYTES };
+    let budget = if detailed { ROWS_TOKENS_MAX } else { ANSWER_TOKENS };
     let mut rows = Rows::within(COLUMNS, budget);
     let mut calls = Vec::new();
     let mut lines = String::new();

@@ -14,7 +14,7 @@ use spanledger_query::{Error, QueryOptions, Result, TraceNode, TraceTree};
 
 use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
-use crate::limits::{TRACE_PAYLOADS_MAX, TRACE_ROWS_DEFAULT, TRACE_ROWS_MAX};
+use crate::limits::{ANSWER_TOKENS, ROWS_TOKENS_MAX, TRACE_PAYLOADS_MAX, TRACE_ROWS_DEFAULT, TRACE_ROWS_MAX};
 use crate::text::{DATA_NOTE, Rows, clean};
 
 pub(crate) const NAME: &str = "inspect_trace";
@@ -87,10 +87,16 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         .text("id")?
         .ok_or_else(|| Error::invalid("`id` is missing: a trace id, a session id, or the first digits of a call_id"))?;
     let limit = arguments.count("limit", TRACE_ROWS_DEFAULT, TRACE_ROWS_MAX)?;
+    // Who names a limit wants that many rows; anybody else a short answer.
+    let n_tokens_max = if arguments.has("limit") {
+        ROWS_TOKENS_MAX / 3 * 2
+    } else {
+        ANSWER_TOKENS
+    };
     let found = call.engine.inspect(call.principal, id).await?;
     let mut told = match &found {
-        Inspected::Trace(tree) => of_trace(tree, limit),
-        Inspected::Session(session) => of_session(session, limit),
+        Inspected::Trace(tree) => of_trace(tree, limit, n_tokens_max),
+        Inspected::Session(session) => of_session(session, limit, n_tokens_max),
     };
     if let Inspected::Trace(tree) = &found {
         if arguments.flag("pieces")? {
@@ -102,7 +108,7 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
                 tree.trace_id
             );
             let texts = call.engine.sql(call.principal, &sql, &QueryOptions::default()).await?;
-            told.payloads(super::table(&texts)?.0);
+            told.payloads(super::table_within(&texts, ROWS_TOKENS_MAX / 6)?.0);
         }
     }
     Ok(told.written())
@@ -119,7 +125,10 @@ struct Told {
 impl Told {
     /// Adds what tools cost in the trace.
     fn pieces(&mut self, pieces: &Value) {
-        let mut rows = Rows::new(["server", "tool", "cost", "definition", "avoidable"]);
+        let mut rows = Rows::within(
+            ["server", "tool", "cost", "definition", "avoidable"],
+            ROWS_TOKENS_MAX / 6,
+        );
         for tool in pieces["tools"].as_array().into_iter().flatten() {
             let row = ["server", "tool", "cost", "definition", "avoidable"].map(|name| tool[name].clone());
             if !rows.push(row.to_vec()) {
@@ -154,9 +163,9 @@ impl Told {
     }
 }
 
-fn of_trace(tree: &TraceTree, limit: usize) -> Told {
+fn of_trace(tree: &TraceTree, limit: usize, n_tokens_max: usize) -> Told {
     let shown = dearest(&tree.nodes, limit);
-    let mut rows = Rows::new(TREE_COLUMNS);
+    let mut rows = Rows::within(TREE_COLUMNS, n_tokens_max);
     let (mut n_shown, mut cost_shown) = (0, FemtoUsd::ZERO);
     for node in shown.iter().map(|index| &tree.nodes[*index]) {
         if !rows.push(node_row(node)) {
@@ -263,8 +272,8 @@ fn node_row(node: &TraceNode) -> Vec<Value> {
     ]
 }
 
-fn of_session(session: &SessionTraces, limit: usize) -> Told {
-    let mut rows = Rows::new(SESSION_COLUMNS);
+fn of_session(session: &SessionTraces, limit: usize, n_tokens_max: usize) -> Told {
+    let mut rows = Rows::within(SESSION_COLUMNS, n_tokens_max);
     let mut shown = FemtoUsd::ZERO;
     for trace in session.traces.iter().take(limit) {
         let is_in = rows.push(vec![
@@ -348,11 +357,11 @@ mod tests {
             nodes,
         };
         assert_eq!(dearest(&tree.nodes, 3).into_iter().collect::<Vec<_>>(), [0, 2, 4]);
-        let told = of_trace(&tree, 3).structured;
+        let told = of_trace(&tree, 3, ROWS_TOKENS_MAX).structured;
         assert_eq!(told["hidden"]["nodes"], 2);
         assert_eq!(told["hidden"]["own_cost"], FemtoUsd(30).to_string());
         assert_eq!(
-            of_trace(&tree, 9).structured["hidden"]["own_cost"],
+            of_trace(&tree, 9, ROWS_TOKENS_MAX).structured["hidden"]["own_cost"],
             FemtoUsd(0).to_string()
         );
     }

@@ -15,7 +15,7 @@ mod set_budget;
 mod simulate_prices;
 mod tool_economics;
 
-pub(crate) use run_sql::table;
+pub(crate) use run_sql::{table, table_within};
 
 use rmcp::model::{JsonObject, MetaObject, Resource, Tool, ToolAnnotations};
 use serde_json::{Value, json};

@@ -15,7 +15,7 @@ use spanledger_query::{CostReport, CostRequest, CostRow, Dimension, Error, Resul
 
 use super::{Answer, Call, nullable_text, reading_tool};
 use crate::arguments::Arguments;
-use crate::limits::{ANSWER_BYTES, COST_ROWS_DEFAULT, COST_ROWS_MAX, ROWS_BYTES_MAX};
+use crate::limits::{ANSWER_TOKENS, COST_ROWS_DEFAULT, COST_ROWS_MAX, ROWS_TOKENS_MAX};
 use crate::shared::hex;
 use crate::text::{DATA_NOTE, Rows, clean, line};
 
@@ -329,9 +329,9 @@ fn written(grown: &GrownReport, question: &Question, mut notes: Vec<String>, lin
         .chain(question.measures.iter().copied())
         .chain(of_rows.iter().copied());
     let budget = if question.detailed {
-        ROWS_BYTES_MAX
+        ROWS_TOKENS_MAX
     } else {
-        ANSWER_BYTES
+        ANSWER_TOKENS
     };
     let mut rows = Rows::within(columns, budget);
     let all = shown(grown);

@@ -6,7 +6,7 @@ use spanledger_query::{Error, ErrorKind, Format, QueryOptions, Result, ResultSet
 
 use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
-use crate::limits::{SQL_ROWS_DEFAULT, SQL_ROWS_MAX, SQL_TIMEOUT};
+use crate::limits::{ANSWER_TOKENS, ROWS_TOKENS_MAX, SQL_ROWS_DEFAULT, SQL_ROWS_MAX, SQL_TIMEOUT};
 use crate::text::{DATA_NOTE, Rows};
 
 pub(crate) const NAME: &str = "run_sql";
@@ -44,19 +44,29 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     let query = arguments
         .text("query")?
         .ok_or_else(|| Error::invalid("`query` is missing: one SELECT statement"))?;
+    let has_limit = arguments.has("limit");
     let options = QueryOptions {
         rows_max: arguments.count("limit", SQL_ROWS_DEFAULT, SQL_ROWS_MAX)?,
         timeout: SQL_TIMEOUT,
     };
-    let result = call.engine.sql(call.principal, query, &options).await?;
-    let (rows, cut) = table(&result)?;
+    let statement = call.progress.of_statement(call.engine, call.principal, query, &options);
+    let result = statement.await?;
+    // Who names a limit wants that many rows; anybody else a short answer.
+    let n_tokens_max = if has_limit { ROWS_TOKENS_MAX } else { ANSWER_TOKENS };
+    let (rows, cut) = table_within(&result, n_tokens_max)?;
     let truncated = cut || result.truncated;
     let mut notes = Vec::new();
     if cut {
         notes.push(format!(
-            "only the first {} of {} rows fit into an answer; select fewer columns, aggregate, or add WHERE",
+            "only the first {} of {}{} rows fit into an answer; select fewer columns, aggregate, add WHERE{}",
             rows.len(),
-            result.n_rows()
+            if result.truncated { "more than " } else { "" },
+            result.n_rows(),
+            if has_limit {
+                ""
+            } else {
+                ", or name a limit for a longer answer"
+            },
         ));
     } else if result.truncated {
         notes.push(format!(
@@ -81,9 +91,14 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     })
 }
 
+/// [`table_within`] the limit of every answer.
+pub(crate) fn table(result: &ResultSet) -> Result<(Rows, bool)> {
+    table_within(result, ROWS_TOKENS_MAX)
+}
+
 /// The rows as far as they fit, and whether some did not. Values are those of the REST API's JSON: money as
 /// exact strings, times in RFC 3339.
-pub(crate) fn table(result: &ResultSet) -> Result<(Rows, bool)> {
+pub(crate) fn table_within(result: &ResultSet, n_tokens_max: usize) -> Result<(Rows, bool)> {
     let columns: Vec<&str> = result
         .schema
         .fields()
@@ -102,7 +117,7 @@ pub(crate) fn table(result: &ResultSet) -> Result<(Rows, bool)> {
     }
     let mut lines = Vec::new();
     write(result, Format::Ndjson, &mut lines)?;
-    let mut rows = Rows::new(columns.iter().copied());
+    let mut rows = Rows::within(columns.iter().copied(), n_tokens_max);
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut row: serde_json::Map<String, Value> = serde_json::from_slice(line)
             .map_err(|error| Error::new(ErrorKind::Internal, "a row could not be written").with_source(error))?;

@@ -57,6 +57,11 @@ const TASKS: [&str; 9] = [
     "tasks-mrtr-composition",
 ];
 
+/// Scenarios in which the suite checks nothing: it skips the first itself (its harness awaits a rewrite for
+/// `subscriptions/listen`); the second is about sessions, and its client declares nothing that needs one here, so it
+/// is served without ("lifecycle checks not applicable"). Sessions are tested in `mcp-server/src/tests/protocol.rs`.
+const UNCHECKED: [&str; 2] = ["tasks-status-notifications", "server-session-lifecycle"];
+
 /// Passed and failed checks of each scenario, and the failed ones by name.
 #[derive(Debug, Default)]
 struct Score {
@@ -149,6 +154,10 @@ async fn with_fixtures_every_scenario_of_both_dates_passes() {
         let score = score(&url, date).await;
         assert!(score.scenarios.len() >= at_least, "{}", score.all);
         assert_eq!(score.total().1, 0, "{:?}\n{}", score.failed, score.all);
+        for (scenario, (passed, _)) in &score.scenarios {
+            let is_unchecked = UNCHECKED.contains(&scenario.as_str());
+            assert_eq!(*passed == 0, is_unchecked, "{scenario}: {passed} checks\n{}", score.all);
+        }
         if date == "2026-07-28" {
             for scenario in TASKS {
                 let (passed, _) = score.scenarios.get(scenario).copied().unwrap_or_default();
@@ -159,6 +168,10 @@ async fn with_fixtures_every_scenario_of_both_dates_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(
+    clippy::print_stdout,
+    reason = "the counts are what a reader of the test's output looks for"
+)]
 async fn without_fixtures_what_any_server_can_pass_passes_behind_a_gateway() {
     let server = TestServer::start_with(&["serve", "--access", "required"]).await;
     let data = server.data().to_str().unwrap().to_owned();
@@ -173,6 +186,7 @@ async fn without_fixtures_what_any_server_can_pass_passes_behind_a_gateway() {
             let (passed, failed) = score.scenarios.get(*scenario).copied().unwrap_or_default();
             assert!(passed > 0 && failed == 0, "{scenario}\n{}", score.all);
         }
+        println!("{date}: {} general scenarios", scenarios.len());
         if date == "2026-07-28" {
             let failed = score.failed_in("server-stateless");
             assert!(score.scenarios["server-stateless"].0 >= 24, "{}", score.all);

@@ -26,7 +26,7 @@ use spanledger_testkit::tools;
 use crate::support::{TestServer, plain};
 
 /// The week that the answers are about. Long past, so that retention has done its work whenever this runs.
-const DEMO: [&str; 5] = ["demo", "--days", "7", "--end", "2026-06-30"];
+pub(crate) const DEMO: [&str; 5] = ["demo", "--days", "7", "--end", "2026-06-30"];
 /// Questions there must be at least.
 const QUESTIONS_MIN: usize = 50;
 const QUESTIONS: &str = include_str!("evaluations/questions.toml");
@@ -66,7 +66,7 @@ struct Answer {
 }
 
 /// One request of the 2026-07-28 protocol.
-async fn ask(server: &TestServer, method: &str, name: Option<&str>, mut parameters: Value) -> Value {
+pub(crate) async fn ask(server: &TestServer, method: &str, name: Option<&str>, mut parameters: Value) -> Value {
     parameters["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},

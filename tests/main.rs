@@ -20,6 +20,7 @@
 //! | [`lake`] | the Python `deltalake` package reads the same rows and sums |
 //! | [`emitters`] | coverage names what nobody reads, a mapping reads it; explain and capture |
 //! | [`evaluations`] | fifty questions of an analyst have their exact answers, by the tools of the MCP server |
+//! | [`answers`] | answers of every tool take the tokens they may and conform to their output schemas |
 //! | [`keys`] | keys are made and revoked beside a server and found nowhere else; two tenants are two ledgers |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
 //! | [`floods`] | silence, slowness, resets and floods are bounded, and a healthy tenant is served |
@@ -37,6 +38,7 @@
 )]
 
 mod allocation;
+mod answers;
 mod attribution;
 mod captures;
 mod cli;

@@ -704,10 +704,15 @@ async fn what_was_read_changed_and_denied_is_in_the_tenants_own_audit_log() {
     );
     assert!(find("settle.write", "denied").is_some(), "{alfa:?}");
     // a change leaves its trace before it is made, and what came of it after
-    assert!(find("settle.write", "asked").is_some() && find("settle.write", "ok").is_some(), "{alfa:?}");
+    assert!(
+        find("settle.write", "asked").is_some() && find("settle.write", "ok").is_some(),
+        "{alfa:?}"
+    );
     let made = find("reports.write", "ok");
     assert!(
-        made.is_some_and(|entry| entry["detail"].as_str().is_some_and(|detail| detail.starts_with("costs"))),
+        made.is_some_and(|entry| entry["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.starts_with("costs"))),
         "{alfa:?}"
     );
     assert!(find("key.created", "ok").is_some(), "{alfa:?}");

@@ -757,8 +757,12 @@ fn notes(change: &Change, periods: &Periods) -> Vec<String> {
             new.unpriced_tokens, old.unpriced_tokens
         ));
     }
-    if old.cost.0 == 0 && old.tokens == 0 {
-        notes.push("there is nothing in the period before: all of it is new".to_owned());
+    let empty = |period: &PeriodSum| period.cost.0 == 0 && period.tokens == 0 && period.model_calls == 0;
+    match (empty(old), empty(new)) {
+        (true, true) => notes.push("no usage in either period, under these filters".to_owned()),
+        (true, false) => notes.push("there is nothing in the period before: all of it is new".to_owned()),
+        (false, true) => notes.push("there is nothing in the period: all of it is gone".to_owned()),
+        (false, false) => {}
     }
     let length = |(since, until): (i64, i64)| until - since;
     if length(periods.before) != length(periods.now) {

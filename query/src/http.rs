@@ -274,7 +274,7 @@ fn cost_request(
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
     now_ns: i64,
 ) -> Result<CostQuestion> {
-    let Query(parameters) = parameters.map_err(unreadable)?;
+    let parameters = named_once(parameters)?;
     let mut request = CostRequest::default();
     let (mut format, mut interval, mut compare) = (Format::Json, None, false);
     for (name, value) in parameters {
@@ -331,7 +331,7 @@ async fn forecast(
     Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response> {
-    let Query(parameters) = parameters.map_err(unreadable)?;
+    let parameters = named_once(parameters)?;
     let mut request = ForecastRequest::default();
     for (name, value) in parameters {
         match name.as_str() {
@@ -360,7 +360,7 @@ async fn savings(
     Extension(principal): Who,
     parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response> {
-    let Query(parameters) = parameters.map_err(unreadable)?;
+    let parameters = named_once(parameters)?;
     let mut request = SavingsRequest::default();
     for (name, value) in parameters {
         match name.as_str() {
@@ -512,6 +512,24 @@ fn known_parameters(
         )));
     }
     Ok(parameters.into_iter().collect())
+}
+
+/// Parameters by name: `team=a&team=b` asks for `team=a,b`, not for what is of both teams, which nothing is.
+fn named_once(
+    parameters: Result<Parameters, axum::extract::rejection::QueryRejection>,
+) -> Result<Vec<(String, String)>> {
+    let Query(parameters) = parameters.map_err(unreadable)?;
+    let mut merged: Vec<(String, String)> = Vec::with_capacity(parameters.len());
+    for (name, value) in parameters {
+        match merged.iter_mut().find(|(known, _)| *known == name) {
+            // A form sends its empty fields too.
+            Some(_) if value.is_empty() => {}
+            Some((_, values)) if values.is_empty() => *values = value,
+            Some((_, values)) => *values = format!("{values},{value}"),
+            None => merged.push((name, value)),
+        }
+    }
+    Ok(merged)
 }
 
 fn unreadable(_rejection: axum::extract::rejection::QueryRejection) -> Error {

@@ -6,7 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::response::Response;
 use spanledger_model::FemtoUsd;
 
-use super::{Api, Parameters, Who, instant, json, number, unreadable};
+use super::{Api, Parameters, Who, instant, json, named_once, number};
 use crate::anomalies::AnomalyRequest;
 use crate::change::filter;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ pub(super) async fn anomalies(
     Extension(principal): Who,
     parameters: Result<Parameters, QueryRejection>,
 ) -> Result<Response> {
-    let axum::extract::Query(parameters) = parameters.map_err(unreadable)?;
+    let parameters = named_once(parameters)?;
     let now_ns = api.engine.now_ns();
     let mut request = AnomalyRequest::default();
     for (name, value) in parameters {

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use axum::response::Response;
 
-use super::{Api, Parameters, Who, instant, json, number, unreadable};
+use super::{Api, Parameters, Who, instant, json, named_once, number};
 use crate::change::{ChangeRequest, filter};
 use crate::costs::Dimension;
 use crate::error::Result;
@@ -15,7 +15,7 @@ pub(super) async fn change(
     Extension(principal): Who,
     parameters: Result<Parameters, QueryRejection>,
 ) -> Result<Response> {
-    let axum::extract::Query(parameters) = parameters.map_err(unreadable)?;
+    let parameters = named_once(parameters)?;
     let now_ns = api.engine.now_ns();
     let mut request = ChangeRequest::default();
     for (name, value) in parameters {

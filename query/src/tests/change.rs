@@ -204,8 +204,18 @@ async fn from_nothing_is_volume_and_periods_that_cannot_be_compared_are_refused(
         ..ChangeRequest::default()
     };
     let change = explained(&fixture, &first).await;
-    assert_eq!((change.previous.cost, change.change_percent), (FemtoUsd::ZERO, None));
+    assert_eq!((change.previous.cost, &change.change_percent), (FemtoUsd::ZERO, &None));
     assert_eq!(change.parts.volume, change.change);
+    let says = |change: &Change, what: &str| change.notes.iter().any(|note| note.contains(what));
+    assert!(says(&change, "all of it is new"), "{:?}", change.notes);
+    let long_ago = ChangeRequest {
+        since_ns: Some(NOW_NS - 9 * DAY_NS),
+        until_ns: Some(NOW_NS - 8 * DAY_NS),
+        ..ChangeRequest::default()
+    };
+    let nothing = explained(&fixture, &long_ago).await;
+    assert!(says(&nothing, "no usage in either period"), "{:?}", nothing.notes);
+    assert!(!says(&nothing, "new"), "{:?}", nothing.notes);
     let refused = [
         ChangeRequest {
             since_ns: Some(NOW_NS),

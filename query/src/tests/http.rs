@@ -212,6 +212,17 @@ async fn every_route_answers_of_the_own_tenant_only() {
     let (_, costs) = get(&routes, "/api/v1/costs?by=team&since=7d").await;
     assert_eq!(costs["since"], "2026-11-15T10:00:00Z");
     assert_eq!(costs["total"]["cost"], "12.607200500000001");
+    let (_, teams) = get(&routes, "/api/v1/costs?by=team").await;
+    let team = |row: usize| teams["rows"][row]["team"].as_str().unwrap().to_owned();
+    let (first, second) = (team(0), team(1));
+    let (_, listed) = get(&routes, &format!("/api/v1/costs?by=team&team={first},{second}")).await;
+    let (_, repeated) = get(
+        &routes,
+        &format!("/api/v1/costs?by=team&team={first}&team=&team={second}"),
+    )
+    .await;
+    assert_eq!(repeated, listed, "a repeated filter asks for either value");
+    assert_eq!(listed["rows"].as_array().unwrap().len(), 2);
     let (_, calls) = get(&routes, "/api/v1/calls?limit=2").await;
     assert_eq!(calls.as_array().unwrap().len(), 2);
     assert_eq!(calls[0]["own_cost"], "0.100000000000001");

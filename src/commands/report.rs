@@ -72,15 +72,20 @@ pub async fn run(args: &ReportArgs, config: &Config) -> anyhow::Result<Outcome> 
     Ok(Outcome::Done)
 }
 
-fn filters(args: &ReportArgs) -> anyhow::Result<Vec<(&str, &str)>> {
-    let mut filters: Vec<(&str, &str)> = args.team.iter().map(|team| ("team", team.as_str())).collect();
+/// The filters by dimension: one that is named twice asks for either value, as `DIMENSION=A,B` does.
+fn filters(args: &ReportArgs) -> anyhow::Result<Vec<(&str, String)>> {
+    let mut filters: Vec<(&str, String)> = args.team.iter().map(|team| ("team", team.clone())).collect();
     for filter in &args.filters {
-        filters.push(filter.split_once('=').ok_or_else(|| {
+        let (name, value) = filter.split_once('=').ok_or_else(|| {
             fail(
                 Kind::Invalid,
                 format!("cannot read --where {filter}; write DIMENSION=VALUE, such as environment=prod"),
             )
-        })?);
+        })?;
+        match filters.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) => *values = format!("{values},{value}"),
+            None => filters.push((name, value.to_owned())),
+        }
     }
     Ok(filters)
 }

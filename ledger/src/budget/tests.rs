@@ -1,3 +1,5 @@
+//! Budgets on given sums: calendar periods, standings and breach dates, what is refused, scopes within a filter.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 

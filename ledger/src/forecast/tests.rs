@@ -1,3 +1,5 @@
+//! Forecasts on generated series: weeks that repeat, trends, run rates, and how often the interval holds.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 

@@ -39,6 +39,7 @@ mod terms;
 use std::process::ExitCode;
 
 use clap::Parser;
+use spanledger_query::format::or_space;
 
 /// glibc's allocator took a quarter of the CPU of ingest and held twice the memory it had in use.
 #[global_allocator]
@@ -69,5 +70,14 @@ fn describe(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text
+    // A cause may tell a value of telemetry, or an answer of a server: neither may move the cursor.
+    let is_kept = |character: &char| matches!(character, '\n' | '\t');
+    let shown = text.chars().map(|character| {
+        if is_kept(&character) {
+            character
+        } else {
+            or_space(character)
+        }
+    });
+    shown.collect()
 }

@@ -141,9 +141,7 @@ fn shown(row: &Map<String, Value>, column: &str) -> String {
 
 /// Control characters could move a terminal's cursor, so a table shows them as spaces.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .collect()
+    text.chars().map(spanledger_query::format::or_space).collect()
 }
 
 /// True for text that is a number, so that its column is set flush right.

@@ -24,6 +24,7 @@
 //! | [`keys`] | keys are made and revoked beside a server and found nowhere else; two tenants are two ledgers |
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
 //! | [`floods`] | silence, slowness, resets and floods are bounded, and a healthy tenant is served |
+//! | [`hostile`] | hostile text in every field reaches no terminal, page, spreadsheet or instruction |
 //! | [`tenants`] | every route by every credential: its rule holds, and no byte of another tenant comes back |
 //! | [`tasks`] | MCP tasks by the clients that people have, over restarts, to their expiry |
 //! | [`conformance`] | the official conformance suite passes: all of it with fixtures, what any server can pass without |
@@ -48,6 +49,7 @@ mod emitters;
 mod evaluations;
 mod faces;
 mod floods;
+mod hostile;
 mod keys;
 mod lake;
 mod oauth;

@@ -684,11 +684,13 @@ async fn a_browser_signs_in_with_a_key_and_out_again() {
 async fn what_was_read_changed_and_denied_is_in_the_tenants_own_audit_log() {
     let tenants = Tenants::start().await;
     let query = "SELECT count(*) AS audited FROM calls";
+    let period = "SELECT MIN(period) AS period FROM ledger";
+    let period = tenants.sql("admin", period).await.json().unwrap()[0]["period"].clone();
+    let report = json!({"kind": "costs", "period": period, "by": "team", "format": "csv"}).to_string();
+    let made = tenants.ask("admin", "POST", "/api/v1/reports", &report).await;
+    assert!(made.status < 300, "{}", made.text());
     tenants.sql("analyst", query).await;
     tenants.ask("viewer", "POST", "/api/v1/settle", "").await;
-    tenants.ask("admin", "POST", "/api/v1/settle", "").await;
-    let report = r#"{"kind": "costs", "format": "csv"}"#;
-    assert!(tenants.ask("admin", "POST", "/api/v1/reports", report).await.status < 300);
     tenants
         .ask("admin", "POST", "/api/v1/keys", r#"{"name": "made", "role": "viewer"}"#)
         .await;
@@ -704,10 +706,7 @@ async fn what_was_read_changed_and_denied_is_in_the_tenants_own_audit_log() {
     );
     assert!(find("settle.write", "denied").is_some(), "{alfa:?}");
     // a change leaves its trace before it is made, and what came of it after
-    assert!(
-        find("settle.write", "asked").is_some() && find("settle.write", "ok").is_some(),
-        "{alfa:?}"
-    );
+    assert!(find("reports.write", "asked").is_some(), "{alfa:?}");
     let made = find("reports.write", "ok");
     assert!(
         made.is_some_and(|entry| entry["detail"]

@@ -158,6 +158,10 @@ impl Arguments {
                 value => wanted_value(value).map(|value| vec![value]),
             };
             let wanted: Vec<_> = wanted.ok_or_else(|| self.wrong(name, expected))?;
+            if wanted.is_empty() {
+                // It would be no filter, and the answer that of everything.
+                return Err(self.wrong(name, &format!("{expected}, with at least one value of each")));
+            }
             conditions.push((dimension.clone(), wanted));
         }
         Ok(conditions)
@@ -229,6 +233,11 @@ mod tests {
             );
         }
         assert!(read(&json!({ "filters": ["team"] })).conditions("filters").is_err());
+        assert!(
+            read(&json!({ "filters": { "team": [] } }))
+                .conditions("filters")
+                .is_err()
+        );
         assert!(
             read(&json!({ "filters": { "team": 5 } }))
                 .conditions("filters")

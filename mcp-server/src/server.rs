@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use spanledger_access::audit::Outcome as AuditOutcome;
 use spanledger_access::{Principal, Scope, Scopes};
+use spanledger_query::format::or_space;
 use spanledger_query::{Error, ErrorKind};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -692,6 +693,10 @@ fn taught(error: &Error) -> String {
         ErrorKind::Unauthenticated | ErrorKind::Forbidden => "",
         ErrorKind::Corrupt | ErrorKind::Internal => "; the operator finds the cause in the server's log",
     };
-    let message: String = error.message().chars().take(MESSAGE_CHARS_MAX).collect();
+    // It may tell a value that could not be read.
+    let message = error.message().chars().take(MESSAGE_CHARS_MAX);
+    let message: String = message
+        .map(|letter| if letter == '\n' { letter } else { or_space(letter) })
+        .collect();
     format!("{}: {message}{next}", error.kind().as_str())
 }

@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 use spanledger_query::costs::NONE;
+use spanledger_query::format::is_visible;
 
 use crate::limits::{ROWS_TOKENS_MAX, VALUE_CHARS_MAX};
 
@@ -24,15 +25,6 @@ pub(crate) fn clean(text: &str) -> String {
         cleaned.push('…');
     }
     cleaned
-}
-
-/// False for controls, and for what Unicode draws as nothing or as a change of direction.
-fn is_visible(character: char) -> bool {
-    !(character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{e0000}'..='\u{e0fff}'))
 }
 
 /// A JSON value with every text in it cleaned.

@@ -246,7 +246,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn comment(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(crate::format::or_space).collect()
 }
 
 /// Lower-case letters, digits and underscores, 40 at most.

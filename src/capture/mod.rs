@@ -224,8 +224,5 @@ fn readme(args: &CaptureArgs, recorded: &Recorded) -> String {
 
 /// A name from telemetry on one line of a terminal or document.
 fn shown(name: &str) -> String {
-    name.chars()
-        .take(200)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    name.chars().take(200).map(spanledger_query::format::or_space).collect()
 }

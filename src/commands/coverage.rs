@@ -210,7 +210,7 @@ fn cost(row: &Value, key: &str) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(spanledger_query::format::or_space).collect()
 }
 
 fn cut(text: &str) -> String {

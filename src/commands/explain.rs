@@ -243,7 +243,7 @@ fn short(value: &Value, key: &str) -> String {
 
 /// Text from telemetry on one line, cut.
 fn shown(text: &str) -> String {
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let line = text.chars().map(spanledger_query::format::or_space);
     let mut line: String = line.take(VALUE_CHARS_MAX + 1).collect();
     if line.chars().count() > VALUE_CHARS_MAX {
         line = line.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect();

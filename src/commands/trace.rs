@@ -109,7 +109,7 @@ fn label(node: &Value) -> String {
     };
     let name: String = string(node, "name")
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(spanledger_query::format::or_space)
         .collect();
     format!("{}{name}{kind}{failure}", "  ".repeat(depth))
 }

@@ -29,6 +29,7 @@ use spanledger_ledger::settle::{SettleOptions, Settler};
 use spanledger_model::Clock;
 use spanledger_model::clock::SystemClock;
 use spanledger_query::Engine;
+use spanledger_query::format::or_space;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -48,6 +49,8 @@ use ports::Ports;
 /// Time that open requests of the HTTP port get at shutdown. An event stream of an MCP client stays open
 /// for as long as it likes, so it is cut off here.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Characters of a service's name on the screen.
+const SERVICE_CHARS_MAX: usize = 100;
 /// How often the counters are looked at while the first span is awaited.
 const FIRST_SPAN_LOOK: Duration = Duration::from_millis(250);
 
@@ -339,6 +342,8 @@ async fn first_span(pipeline: Arc<Pipeline>, is_shown: bool) {
         look.tick().await;
         if let Some(service) = pipeline.meters().read().first_service {
             if is_shown {
+                // Anybody who can send a span chooses it.
+                let service: String = service.chars().take(SERVICE_CHARS_MAX).map(or_space).collect();
                 let line = format!("first span after {} s from {service}\n", started.elapsed().as_secs());
                 if output::print(&line).is_err() {
                     tracing::debug!("standard output is closed");

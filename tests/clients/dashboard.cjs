@@ -46,6 +46,7 @@ async function main() {
       const rows = [...(section?.querySelectorAll("tbody tr") ?? [])];
       return {
         title: document.title,
+        hacked: window.hacked ?? null,
         text: document.body.innerText,
         heading: text(document.querySelector("#split-title")),
         rows: rows.map((row) => ({ name: text(row.querySelector("th")), cost: money(row) })),

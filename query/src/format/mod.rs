@@ -23,6 +23,23 @@ use crate::error::{Error, Result};
 
 pub(crate) use text::cell_text;
 
+/// False for what moves a terminal's cursor, is drawn as nothing, or changes the direction of text: controls, zero-width
+/// and bidirectional characters, variation selectors, fillers, tags, noncharacters.
+#[must_use]
+pub fn is_visible(character: char) -> bool {
+    !(character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fffe}' | '\u{ffff}'
+            | '\u{e0000}'..='\u{e0fff}'))
+}
+
+/// The character, or a space for one that is not [visible](is_visible): text of telemetry on one line of a terminal.
+#[must_use]
+pub fn or_space(character: char) -> char {
+    if is_visible(character) { character } else { ' ' }
+}
+
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {

@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::is_visible;
 use super::json::json_value;
 use crate::engine::ResultSet;
 use crate::error::Result;
@@ -228,21 +229,13 @@ fn printable(text: &str) -> String {
             '\n' => shown.push_str("\\n"),
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
-            character if character.is_control() || is_invisible(character) => {
+            character if !is_visible(character) => {
                 shown.push_str(&format!("\\u{{{:x}}}", u32::from(character)));
             }
             character => shown.push(character),
         }
     }
     shown
-}
-
-/// Zero-width and bidirectional controls, the byte order mark, tags.
-fn is_invisible(character: char) -> bool {
-    matches!(
-        u32::from(character),
-        0x00AD | 0x061C | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xFEFF | 0xE0000..=0xE007F
-    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use spanledger_model::FemtoUsd;
 
+use crate::format::is_visible;
+
 /// Characters of a name in a report; more are cut and marked.
 const NAME_CHARS_MAX: usize = 500;
 
@@ -138,18 +140,10 @@ pub fn harmless(text: &str) -> String {
     let mut harmless: String = text
         .chars()
         .take(NAME_CHARS_MAX)
-        .map(|character| if is_harmless(character) { character } else { '\u{fffd}' })
+        .map(|character| if is_visible(character) { character } else { '\u{fffd}' })
         .collect();
     if text.chars().nth(NAME_CHARS_MAX).is_some() {
         harmless.push('…');
     }
     harmless
-}
-
-fn is_harmless(character: char) -> bool {
-    !(character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fffe}' | '\u{ffff}'
-            | '\u{e0000}'..='\u{e0fff}'))
 }

@@ -213,8 +213,5 @@ fn money(cost: FemtoUsd) -> String {
 
 /// Text from telemetry on one line, cut.
 fn shown(text: &str) -> String {
-    text.chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .take(60)
-        .collect()
+    text.chars().map(spanledger_query::format::or_space).take(60).collect()
 }

@@ -117,7 +117,7 @@ fn tool(tool: &Value) -> Map<String, Value> {
 
 /// Text of telemetry without what a terminal would obey.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(spanledger_query::format::or_space).collect()
 }
 
 #[cfg(test)]

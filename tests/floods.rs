@@ -1,5 +1,5 @@
-//! Floods (S9): connections that say nothing or speak slowly, HTTP/2 rapid reset, a tenant that asks far more than it
-//! may. Each is bounded or told to wait, and a healthy tenant is answered all the while.
+//! Floods (S9): connections that say nothing, speak slowly or never end a body, HTTP/2 rapid reset, a tenant that asks
+//! far more than it may. Each is bounded or told to wait, and a healthy tenant is answered all the while.
 //!
 //! Nothing here asserts a time: counts are asserted, the ratio of the healthy tenant's p99 is printed (it is a figure
 //! of `docs/proof.md`, measured on a release build and a quiet machine).
@@ -81,15 +81,29 @@ async fn silent_and_slow_connections_are_closed_and_others_are_served_meanwhile(
     let mut waiting = Vec::new();
     for n in 0..1_000 {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        match n % 4 {
-            // nothing, the half of what HTTP/2 begins with, the half of a request
+        match n % 5 {
+            // nothing, the half of what HTTP/2 begins with, a body that nobody has to sign for, the half of a request
             0 | 1 => {}
             2 => stream.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap(),
+            3 => {
+                let head = format!("POST /api/v1/session HTTP/1.1\r\nHost: {address}\r\nContent-Length: 100\r\n\r\n{{");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
             _ => stream
                 .write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: loc")
                 .await
                 .unwrap(),
         }
+        waiting.push(tokio::spawn(closed(stream)));
+    }
+    let sender = self::key(&server, "quiet", "ingest");
+    let receiver = host(&server.addresses().otlp_http);
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(receiver).await.unwrap();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nHost: {receiver}\r\nAuthorization: {sender}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
         waiting.push(tokio::spawn(closed(stream)));
     }
     healthy(&server, &key, 50).await;

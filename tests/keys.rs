@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use spanledger_testkit::captures::{self, Capture};
+use spanledger_testkit::grpc::{Code, GrpcClient};
+use spanledger_testkit::otlp::Signal;
 use spanledger_testkit::server::Answer;
 use spanledger_testkit::wait::until;
 
@@ -183,6 +185,20 @@ async fn a_key_works_at_once_and_dies_when_revoked_and_its_secret_is_found_nowhe
         String::from_utf8_lossy(&asked.stderr)
     );
 
+    // a key pasted where an id or a name belongs is in the log by its id only, refused or not
+    for (method, path) in [
+        ("DELETE", format!("/api/v1/keys/{}", analyst.text)),
+        ("GET", format!("/api/v1/costs?key={}", analyst.text)),
+    ] {
+        let bearer = analyst.bearer();
+        let answer = server
+            .request(method, &path, "", &[("authorization", bearer.as_str())])
+            .await
+            .unwrap();
+        assert!([400, 403].contains(&answer.status), "{method}: {}", answer.text());
+        assert!(!answer.text().contains(analyst.secret()), "{}", answer.text());
+    }
+
     let data_text = data.to_str().unwrap();
     run_ok(&home, &["keys", "revoke", &analyst.id, "--data", data_text]);
     until("the revoked key to be refused", Duration::from_secs(5), async || {
@@ -204,6 +220,7 @@ async fn a_key_works_at_once_and_dies_when_revoked_and_its_secret_is_found_nowhe
             &home,
             &["audit", "--tenant", "acme", "--format", "json", "--data", data_text],
         ),
+        run_ok(&home, &["audit", "--format", "json", "--data", data_text]),
         run_ok(&home, &["config", "show"]),
         run_ok(&home, &["config", "show", "--format", "json"]),
         server.printed(),
@@ -211,6 +228,8 @@ async fn a_key_works_at_once_and_dies_when_revoked_and_its_secret_is_found_nowhe
     assert!(outputs[0].contains("revoked") && outputs[0].contains("the analyst") && outputs[0].contains(&ingest.id));
     assert!(outputs[2].contains("key.create") && outputs[2].contains("key.revoke"));
     assert!(outputs[3].contains(&ingest.id) && !outputs[3].contains("the analyst"));
+    let named = format!("sl_{}_…", analyst.id);
+    assert_eq!(outputs[4].matches(&named).count(), 2, "{}", outputs[4]);
     let (server, folder) = server.into_parts();
     server.stop().await.unwrap();
     let printed = fs::read_to_string(home.join("data.log")).unwrap();
@@ -223,6 +242,111 @@ async fn a_key_works_at_once_and_dies_when_revoked_and_its_secret_is_found_nowhe
         !holding(folder.path(), &[&ingest.id]).is_empty(),
         "the search finds what is there"
     );
+}
+
+/// One request to the MCP endpoint, whose answer may be a stream.
+async fn mcp(
+    server: &TestServer,
+    key: &Key,
+    version: &str,
+    more: &[(&str, &str)],
+    body: Option<&Value>,
+) -> reqwest::Response {
+    let url = format!("{}/mcp", server.addresses().http);
+    let request = match body {
+        Some(body) => reqwest::Client::new().post(url).body(body.to_string()),
+        None => reqwest::Client::new().get(url),
+    };
+    let request = request
+        .header("authorization", key.bearer())
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", version);
+    let request = more
+        .iter()
+        .fold(request, |request, (name, value)| request.header(*name, *value));
+    request.send().await.unwrap()
+}
+
+/// Reads a stream until the server ends it.
+async fn heard_until_its_end(stream: reqwest::Response) -> String {
+    let heard = tokio::time::timeout(Duration::from_secs(30), stream.text()).await;
+    heard.expect("the stream goes on").unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_dead_on_every_port_and_on_the_streams_it_holds_open() {
+    const MODERN: &str = "2026-07-28";
+    const LEGACY: &str = "2025-11-25";
+    let server = TestServer::start_with(&["serve", "--access", "required"]).await;
+    let data = server.data().to_owned();
+    let home = data.parent().unwrap().to_owned();
+    let key = Key::create(&home, &data, &["--role", "admin"]);
+    let bystander = Key::create(&home, &data, &["--role", "admin"]);
+
+    let listen = json!({"jsonrpc": "2.0", "id": 7, "method": "subscriptions/listen", "params": {
+        "notifications": {"resourceSubscriptions": ["spanledger://budgets"]},
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientInfo": {"name": "keys", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        },
+    }});
+    let method = [("mcp-method", "subscriptions/listen")];
+    let mut own = mcp(&server, &key, MODERN, &method, Some(&listen)).await;
+    let mut others = mcp(&server, &bystander, MODERN, &method, Some(&listen)).await;
+    for stream in [&mut own, &mut others] {
+        assert_eq!(stream.status(), 200);
+        let mut heard = String::new();
+        while !heard.contains("subscriptions/acknowledged") {
+            let chunk = stream.chunk().await.unwrap().expect("the stream has just begun");
+            heard.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": LEGACY, "capabilities": {"elicitation": {}}, "clientInfo": {"name": "keys", "version": "1"},
+    }});
+    let begun = mcp(&server, &key, LEGACY, &[], Some(&hello)).await;
+    let session = begun.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+    heard_until_its_end(begun).await;
+    let session = [("mcp-session-id", session.as_str())];
+    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    assert!(
+        mcp(&server, &key, LEGACY, &session, Some(&ready))
+            .await
+            .status()
+            .is_success()
+    );
+    let told = mcp(&server, &key, LEGACY, &session, None).await;
+    assert_eq!(told.status(), 200);
+    let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}});
+    assert_eq!(mcp(&server, &key, LEGACY, &session, Some(&list)).await.status(), 200);
+
+    let bearer = key.bearer();
+    let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+    let grpc = GrpcClient::connect(&server.addresses().otlp_grpc)
+        .await
+        .unwrap()
+        .with_authorization(&bearer);
+    grpc.export(Default::default()).await.unwrap();
+    let sent = server.post_raw(Signal::Traces, b"{}".to_vec(), &headers).await.unwrap();
+    assert_eq!(sent.status, 200, "{}", sent.text());
+
+    run_ok(&home, &["keys", "revoke", &key.id, "--data", data.to_str().unwrap()]);
+    let revoked = std::time::Instant::now();
+    heard_until_its_end(own).await;
+    heard_until_its_end(told).await;
+    println!("both streams ended {:?} after the key", revoked.elapsed());
+    assert_eq!(mcp(&server, &key, LEGACY, &session, Some(&list)).await.status(), 401);
+    assert_eq!(mcp(&server, &key, MODERN, &method, Some(&listen)).await.status(), 401);
+    assert_eq!(sql(&server, Some(&bearer), "SELECT 1").await.status, 401);
+    let sent = server.post_raw(Signal::Traces, b"{}".to_vec(), &headers).await.unwrap();
+    assert_eq!(sent.status, 401, "{}", sent.text());
+    let refused = grpc.export(Default::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "on the connection that it had");
+    // who has another key goes on listening
+    let more = tokio::time::timeout(Duration::from_secs(2), others.chunk()).await;
+    assert!(!matches!(more, Ok(Ok(None) | Err(_))), "{more:?}");
 }
 
 #[test]

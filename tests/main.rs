@@ -25,6 +25,7 @@
 //! | [`faces`] | MCP Inspector, Chromium and the command line agree |
 //! | [`floods`] | silence, slowness, resets and floods are bounded, and a healthy tenant is served |
 //! | [`hostile`] | hostile text in every field reaches no terminal, page, spreadsheet or instruction |
+//! | [`refusals`] | what is refused at a face runs nothing and stores nothing |
 //! | [`tenants`] | every route by every credential: its rule holds, and no byte of another tenant comes back |
 //! | [`tasks`] | MCP tasks by the clients that people have, over restarts, to their expiry |
 //! | [`conformance`] | the official conformance suite passes: all of it with fixtures, what any server can pass without |
@@ -57,6 +58,7 @@ mod otlp;
 mod own_calls;
 mod pieces;
 mod prices;
+mod refusals;
 mod reports;
 mod retry_storm;
 mod sdks;

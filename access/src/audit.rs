@@ -16,7 +16,7 @@ use spanledger_state::State;
 use spanledger_state::sqlx;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{AccessError, Principal};
+use crate::{AccessError, Principal, keys};
 
 /// Entries that wait to be written: a second of very busy reading, about 4 MiB at most.
 const QUEUE_MAX: usize = 8_192;
@@ -444,8 +444,10 @@ fn unavailable(error: &sqlx::Error) -> AccessError {
     AccessError::Unavailable(format!("the audit log cannot be used now: {error}"))
 }
 
-/// The text up to a bound, cut between characters, without control characters: what a caller named is hostile.
+/// The text up to a bound, cut between characters, without control characters and keys: what a caller named is hostile,
+/// or a key that was pasted in the wrong place.
 fn cut(text: &str, bytes_max: usize) -> String {
+    let text = keys::without_secrets(text);
     let text = &text[..text.floor_char_boundary(bytes_max)];
     match text.chars().any(char::is_control) {
         true => text.replace(char::is_control, " "),

@@ -14,6 +14,7 @@
 //! compared in constant time; no error, log line or `Debug` output holds a secret.
 //! What a key may do is its role's business ([`crate::roles`]).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -535,6 +536,33 @@ fn parse(key: &str) -> Option<(&str, &str)> {
     let is_digits = |text: &str, n: usize| text.len() == n && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is_whole = is_digits(id, ID_CHARS) && is_digits(secret, SECRET_CHARS) && checksum(body) == check;
     is_whole.then_some((id, secret))
+}
+
+/// The text with everything that has the shape of a key cut down to the key's id: what a caller wrote into an address
+/// or a statement may be one, by mistake.
+pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
+    if !text.contains(PREFIX) {
+        return Cow::Borrowed(text);
+    }
+    let n_digits = |text: &str| text.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    let (mut kept, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once(PREFIX) {
+        kept.push_str(before);
+        kept.push_str(PREFIX);
+        rest = after;
+        let n_id = n_digits(after);
+        let n_secret = after[n_id..].strip_prefix('_').map_or(0, n_digits);
+        if n_id == ID_CHARS && n_secret > 0 {
+            kept.push_str(&after[..=n_id]);
+            kept.push('…');
+            rest = &after[n_id + 1 + n_secret..];
+            if let Some(checksum) = rest.strip_prefix('_') {
+                rest = &checksum[n_digits(checksum)..];
+            }
+        }
+    }
+    kept.push_str(rest);
+    Cow::Owned(kept)
 }
 
 fn checksum(body: &str) -> String {

@@ -147,17 +147,23 @@ impl Principal {
         Err(AccessError::InsufficientScope { needed })
     }
 
-    /// Who owns what this principal makes (tasks, reports): issuer, subject, client and tenant, which are
-    /// written one after the other with their lengths, so that no two owners are the same text.
+    /// Who owns what this principal makes (tasks, reports, sessions): issuer, subject, client and tenant, which are
+    /// written one after the other with their lengths, so that no two owners are the same text. The row filter belongs
+    /// to it: whose view became narrower does not read answers of the wider one.
     #[must_use]
     pub fn owner(&self) -> String {
-        let parts = [
+        let part = |part: &str| format!("{}:{part};", part.len());
+        let who = [
             self.issuer(),
             self.subject(),
             self.client_id().unwrap_or(""),
             self.tenant.as_str(),
         ];
-        parts.iter().map(|part| format!("{}:{part};", part.len())).collect()
+        let rows = self.rows.conditions().map(|(column, values)| {
+            let values: String = values.iter().map(|value| part(value)).collect();
+            format!("{}{}", part(column), part(&values))
+        });
+        who.into_iter().map(part).chain(rows).collect()
     }
 
     /// The same principal, asking through this OAuth client.
@@ -257,6 +263,27 @@ pub fn require_loopback(setting: &str, address: SocketAddr) -> Result<(), Access
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_is_a_person_with_a_view() {
+        let rows = |teams: &[&str]| {
+            let teams = teams.iter().map(|team| (*team).to_owned()).collect();
+            RowFilter::new([("team".to_owned(), teams)]).unwrap_or_default()
+        };
+        let whole = Principal::local();
+        let owners: Vec<String> = [
+            rows(&["a"]),
+            rows(&["b"]),
+            rows(&["a", "b"]),
+            rows(&["a;1:b"]),
+            rows(&[]),
+        ]
+        .map(|rows| whole.clone().with_rows(rows).owner())
+        .into();
+        let different: std::collections::BTreeSet<&String> = owners.iter().collect();
+        assert_eq!(different.len(), owners.len(), "{owners:?}");
+        assert!(!owners.contains(&whole.owner()), "{owners:?}");
+    }
 
     #[test]
     fn a_public_address_is_refused_without_login() {

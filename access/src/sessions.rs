@@ -12,6 +12,8 @@ use crate::{AccessError, Principal};
 
 /// Life of a session, in microseconds: a working day.
 pub const SESSION_LIFE_US: i64 = 12 * 3_600 * 1_000_000;
+/// Sessions of one key: a person's browsers. One more ends the oldest, so that nobody fills the table.
+pub(crate) const PER_KEY_MAX: i64 = 32;
 /// 256 bits in base 62.
 const VALUE_CHARS: usize = 43;
 
@@ -38,7 +40,7 @@ impl Sessions {
         Self { keys }
     }
 
-    /// Starts a session with an API key, and forgets those that have ended.
+    /// Starts a session with an API key, and forgets those that have ended, and the oldest of too many of this key.
     ///
     /// # Errors
     /// As [`Keys::authenticate`].
@@ -52,6 +54,15 @@ impl Sessions {
             .execute(pool)
             .await
             .map_err(|error| unavailable(&error))?;
+        sqlx::query(
+            "DELETE FROM sessions WHERE key_id = $1 AND hash NOT IN \
+             (SELECT hash FROM sessions WHERE key_id = $1 ORDER BY created_at DESC LIMIT $2)",
+        )
+        .bind(principal.subject())
+        .bind(PER_KEY_MAX - 1)
+        .execute(pool)
+        .await
+        .map_err(|error| unavailable(&error))?;
         sqlx::query("INSERT INTO sessions (hash, key_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(digest(&value))
             .bind(principal.subject())

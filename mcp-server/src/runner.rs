@@ -81,8 +81,9 @@ impl ToolRunner {
             return Err(ErrorData::invalid_params(message, None));
         };
         let tool: &str = &definition.name;
+        let asked = asked(job.arguments.as_ref());
         if let Err(error) = job.principal.require(self.needs(tool, job.arguments.as_ref())) {
-            self.shared.audit(&job.principal, "tools/call", tool, Outcome::Denied);
+            self.shared.audit_call(&job.principal, tool, Outcome::Denied, &asked);
             let error = Error::new(ErrorKind::Forbidden, error.to_string());
             return Ok(result(tool, Err(error)));
         }
@@ -110,7 +111,7 @@ impl ToolRunner {
             }
             if let (Err(error), Some(_)) = (&answer, confirmation.question()) {
                 // Nobody could be asked: a preview, with the way to go on.
-                self.shared.audit(&job.principal, "tools/call", tool, Outcome::Ok);
+                self.shared.audit_call(&job.principal, tool, Outcome::Ok, &asked);
                 return Ok(CallToolResult::error(vec![ContentBlock::text(error.message())]));
             }
             let outcome = match &answer {
@@ -118,8 +119,20 @@ impl ToolRunner {
                 Err(error) if error.kind() == ErrorKind::Forbidden => Outcome::Denied,
                 Err(_) => Outcome::Failed,
             };
-            self.shared.audit(&job.principal, "tools/call", tool, outcome);
+            self.shared.audit_call(&job.principal, tool, outcome, &asked);
             return Ok(result(tool, answer));
         }
+    }
+}
+
+/// What the audit log keeps of a call beside its tool: the statement, or the arguments as they came.
+fn asked(arguments: Option<&JsonObject>) -> String {
+    match arguments {
+        Some(arguments) if arguments.is_empty() => String::new(),
+        Some(arguments) => match arguments.get("query") {
+            Some(Value::String(query)) => query.clone(),
+            _ => Value::Object(arguments.clone()).to_string(),
+        },
+        None => String::new(),
     }
 }

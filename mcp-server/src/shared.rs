@@ -325,6 +325,13 @@ impl Shared {
             .record(principal, Interface::Mcp, action, Some(target), outcome, None);
     }
 
+    /// Notes who called a tool with what.
+    pub(crate) fn audit_call(&self, principal: &Principal, tool: &str, outcome: Outcome, asked: &str) {
+        let (mcp, asked) = (Interface::Mcp, Some(asked).filter(|asked| !asked.is_empty()));
+        self.audit
+            .record(principal, mcp, "tools/call", Some(tool), outcome, asked);
+    }
+
     /// Notes a change that is about to be made. Where that fails, do not make it.
     ///
     /// # Errors

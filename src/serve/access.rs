@@ -1,6 +1,7 @@
 //! The layer in front of every route of the HTTP port: who asks, and whether the route's rule lets them.
 //!
-//! `find the rule → credential or session → principal → scope → rate → route → audit log`. The rules come from the
+//! `find the rule → credential or session → principal → scope → rate → route → audit log`; a body is bounded in time, and
+//! an event stream ends with its credential ([`super::lasting`]). The rules come from the
 //! tables that the routers are built of; a route without one is refused, whoever asks. The principal goes into the
 //! request's extensions, where the routes find it; no route looks at a credential.
 //!
@@ -24,6 +25,7 @@ use spanledger_query::http::Audited;
 use spanledger_query::{Error, ErrorKind};
 
 use super::credentials::Credentials;
+use super::lasting::{self, Listener};
 use super::session;
 
 /// A key where a client cannot set `Authorization`.
@@ -61,6 +63,7 @@ pub async fn enforce(State(access): State<Access>, request: Request, next: Next)
         return next.run(request).await;
     };
     let path = path.as_str();
+    let request = request.map(|body| lasting::bounded(body, lasting::BODY_WITHIN));
     let need = match need_of(&access.rules, request.method().as_str(), path) {
         Some(Need::Public) => return next.run(request).await,
         Some(need) => need,
@@ -84,20 +87,34 @@ pub async fn enforce(State(access): State<Access>, request: Request, next: Next)
     if let Err(error) = entry.record_change().await {
         return Error::from(error).into_response();
     }
+    let authorization = authorization_of(&head.headers).filter(|_| credentials.is_required);
+    let listener = authorization.map(|authorization| Listener {
+        authenticator: Arc::clone(&credentials.authenticator),
+        authorization: authorization.into_owned(),
+        principal: principal.clone(),
+    });
     head.extensions.insert(principal);
     let mut response = next.run(Request::from_parts(head, body)).await;
     let detail = response.extensions_mut().remove::<Audited>().map(|Audited(text)| text);
     entry.record(outcome_of(response.status()), detail.as_deref());
-    response
+    match listener {
+        Some(listener) => listener.hears(response),
+        None => response,
+    }
+}
+
+/// What a request brings as its credential, but for a cookie.
+fn authorization_of(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    chain::authorization(text(&header::AUTHORIZATION), text(&API_KEY))
 }
 
 /// The principal of a request's credential, or the answer that refuses it.
 async fn identify(credentials: &Credentials, head: &Parts, need: Need) -> Result<Principal, Box<Response>> {
     let headers = &head.headers;
-    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let authorization = chain::authorization(text(&header::AUTHORIZATION), text(&API_KEY));
+    let authorization = authorization_of(headers);
     let cookie = match &authorization {
-        None if head.uri.path().starts_with("/api/") => session::cookie(headers),
+        None if head.uri.path().starts_with("/api/") => session::cookie(credentials, headers),
         _ => None,
     };
     let had_credential = authorization.is_some() || cookie.is_some();
@@ -168,11 +185,13 @@ fn without_rule(rules: &[RouteRule], path: &str) -> Response {
     response
 }
 
-fn over_rate(credentials: &Credentials, principal: &Principal) -> Option<Duration> {
+/// How long a tenant has to wait before it may ask again, where it has to.
+pub fn over_rate(credentials: &Credentials, principal: &Principal) -> Option<Duration> {
     credentials.requests.as_ref()?.take(principal.tenant(), 1).err()
 }
 
-fn too_many(wait: Duration) -> Response {
+/// 429, and when to come back.
+pub fn too_many(wait: Duration) -> Response {
     let seconds = wait.as_millis().div_ceil(1_000).max(1);
     let message = format!("this tenant asks more than it may; ask again in {seconds} s");
     let mut response = Error::new(ErrorKind::Busy, message).into_response();

@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod credentials;
 mod faces;
+mod lasting;
 mod ports;
 mod prices;
 mod routes;

@@ -19,11 +19,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spanledger_access::audit::{Interface, Outcome};
+use spanledger_access::rates::REFUSAL_PAUSE;
 use spanledger_access::routes::Need;
 use spanledger_access::{AccessError, KEY_ISSUER, Principal, RowFilter, routes};
 use spanledger_query::{Error, ErrorKind};
 
-use super::access::{cookies, is_own_page};
+use super::access::{cookies, is_own_page, over_rate, too_many};
 use super::credentials::Credentials;
 
 /// Name of the cookie over plain http, which is for loopback.
@@ -49,10 +50,21 @@ pub fn router(credentials: Credentials) -> axum::Router {
 }
 
 /// The value of the session's cookie, if a request has one.
-pub fn cookie(headers: &HeaderMap) -> Option<&str> {
-    cookies(headers)
-        .find(|(name, _)| [COOKIE, HOST_COOKIE].contains(name))
-        .map(|(_, value)| value)
+pub fn cookie<'r>(credentials: &Credentials, headers: &'r HeaderMap) -> Option<&'r str> {
+    named(headers, cookie_name(credentials))
+}
+
+/// Over https only the name counts that no other host, nor plain http, can set.
+fn cookie_name(credentials: &Credentials) -> &'static str {
+    if is_https(credentials) { HOST_COOKIE } else { COOKIE }
+}
+
+fn is_https(credentials: &Credentials) -> bool {
+    credentials.public_url.starts_with("https://")
+}
+
+fn named<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
+    cookies(headers).find(|(own, _)| *own == name).map(|(_, value)| value)
 }
 
 #[derive(Deserialize)]
@@ -66,7 +78,7 @@ async fn who(
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let is_session = credentials.is_required && cookie(&headers).is_some();
+    let is_session = credentials.is_required && cookie(&credentials, &headers).is_some();
     Ok(answer(
         StatusCode::OK,
         &shown(&credentials, &principal, is_session).await?,
@@ -90,6 +102,12 @@ async fn start(
     // serde's message could repeat a part of the key
     let Start { key } =
         serde_json::from_slice(&body).map_err(|_| Error::invalid("the body is not {\"key\": \"sl_…\"}"))?;
+    // The route is open, so the layer knows no tenant: each session is a write.
+    let principal = credentials.keys.authenticate(key.trim()).await?;
+    if let Some(wait) = over_rate(&credentials, &principal) {
+        tokio::time::sleep(REFUSAL_PAUSE).await;
+        return Ok(too_many(wait));
+    }
     let started = credentials.sessions.start(key.trim()).await?;
     record(&credentials, &started.principal, "session.start").await?;
     let body = shown(&credentials, &started.principal, true).await?;
@@ -99,7 +117,7 @@ async fn start(
 }
 
 async fn end(State(credentials): State<Credentials>, head: Parts) -> Result<Response, Error> {
-    if let Some(value) = cookie(&head.headers) {
+    if let Some(value) = cookie(&credentials, &head.headers) {
         if !is_own_page(&credentials, &head) {
             return Err(foreign());
         }
@@ -166,12 +184,8 @@ pub fn answer(status: StatusCode, body: &Value) -> Response {
 }
 
 fn set_cookie(credentials: &Credentials, response: &mut Response, value: &str, max_age_s: i64) {
-    let is_https = credentials.public_url.starts_with("https://");
-    let (name, secure) = if is_https {
-        (HOST_COOKIE, "; Secure")
-    } else {
-        (COOKIE, "")
-    };
+    let secure = if is_https(credentials) { "; Secure" } else { "" };
+    let name = cookie_name(credentials);
     let cookie = format!("{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -184,20 +198,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cookie_is_found_among_others() {
+    fn the_cookie_is_found_among_others_by_its_name() {
         let mut headers = HeaderMap::new();
-        assert_eq!(cookie(&headers), None);
+        assert_eq!(named(&headers, COOKIE), None);
         headers.append(
             header::COOKIE,
             HeaderValue::from_static("theme=dark; spanledger_session=abc"),
         );
-        assert_eq!(cookie(&headers), Some("abc"));
+        assert_eq!(named(&headers, COOKIE), Some("abc"));
+        assert_eq!(named(&headers, HOST_COOKIE), None, "a sibling host could have set it");
         headers.clear();
         headers.append(header::COOKIE, HeaderValue::from_static("a=b"));
         headers.append(
             header::COOKIE,
             HeaderValue::from_static("__Host-spanledger_session=x=y"),
         );
-        assert_eq!(cookie(&headers), Some("x=y"));
+        assert_eq!(named(&headers, HOST_COOKIE), Some("x=y"));
     }
 }

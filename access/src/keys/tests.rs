@@ -263,6 +263,53 @@ async fn the_use_of_a_key_is_noted_at_most_once_a_minute() {
     used(second).await;
 }
 
+#[test]
+fn a_key_in_a_text_is_cut_down_to_its_id() {
+    let key = assemble("0123456789ab", &"s".repeat(SECRET_CHARS));
+    let key = key.expose();
+    let check = |text: &str, expected: &str| assert_eq!(without_secrets(text), expected, "{text}");
+    check(key, "sl_0123456789ab_…");
+    check(&format!("/api/v1/keys/{key}?x=1"), "/api/v1/keys/sl_0123456789ab_…?x=1");
+    check(
+        &format!("'{key}', sl_{key}"),
+        "'sl_0123456789ab_…', sl_sl_0123456789ab_…",
+    );
+    // half of a secret is no less of one
+    check(&key[..40], "sl_0123456789ab_…");
+    for harmless in [
+        "",
+        "SELECT 1",
+        "sl_",
+        "sl_0123456789ab",
+        "sl_0123456789ab_",
+        "tool sl_run_now",
+    ] {
+        check(harmless, harmless);
+    }
+}
+
+#[tokio::test]
+async fn sessions_of_a_key_are_bounded_and_the_oldest_end() {
+    let Fixture {
+        keys,
+        clock,
+        folder: _folder,
+    } = fixture().await;
+    let sessions = Sessions::new(keys.clone());
+    let (_, key) = keys.create(&new("viewer")).await.unwrap();
+    let (_, other) = keys.create(&new("viewer")).await.unwrap();
+    let others = sessions.start(other.expose()).await.unwrap();
+    let mut started = Vec::new();
+    for _ in 0..=crate::sessions::PER_KEY_MAX {
+        clock.advance_ms(1);
+        started.push(sessions.start(key.expose()).await.unwrap().value);
+    }
+    assert!(sessions.principal(&started[0]).await.is_err(), "the oldest is over");
+    for value in [&started[1], &started[started.len() - 1], &others.value] {
+        assert!(sessions.principal(value).await.is_ok());
+    }
+}
+
 #[tokio::test]
 async fn the_files_of_the_state_hold_no_secret() {
     let Fixture { keys, folder, .. } = fixture().await;

@@ -137,6 +137,8 @@ struct Known {
     is_renewing: bool,
     spent: u32,
     spent_since_ns: i64,
+    /// That the allowance is used up is in the log.
+    is_told: bool,
 }
 
 impl Keys {
@@ -167,10 +169,6 @@ impl Keys {
             if self.may_fetch() {
                 return self.fetch_for_unknown(seen).await;
             }
-            tracing::warn!(
-                issuer = self.issuer,
-                "tokens name unknown keys; the issuer is not asked each time"
-            );
         } else if age > FRESH / 2 && !std::mem::replace(&mut self.known.lock().is_renewing, true) {
             let this = Arc::clone(self);
             tokio::spawn(async move {
@@ -206,8 +204,17 @@ impl Keys {
         let mut known = self.known.lock();
         if self.since(known.spent_since_ns) > ALLOWANCE_PER {
             (known.spent, known.spent_since_ns) = (0, self.clock.now_ns());
+            known.is_told = false;
         }
-        known.spent < ALLOWANCE
+        let may = known.spent < ALLOWANCE;
+        // Once in that time: strangers choose how often they ask.
+        if !may && !std::mem::replace(&mut known.is_told, true) {
+            tracing::warn!(
+                issuer = self.issuer,
+                "tokens name unknown keys; the issuer is not asked each time"
+            );
+        }
+        may
     }
 
     /// Takes one of the few fetches that unknown keys are worth. A failed one is not counted: [`FAILED_FOR`] bounds

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rmcp::model::{InputRequest, JsonObject};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use spanledger_access::Principal;
 use spanledger_model::Clock;
 use spanledger_state::{SqlitePool, State, sqlx};
@@ -18,7 +17,7 @@ use spanledger_state::{SqlitePool, State, sqlx};
 use super::record::{Ending, MadeFor, Record, object, status_name, status_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Step;
-use crate::shared::hex;
+use crate::shared::{hex, owner_digest};
 
 /// Random bytes of an id: 160 bits, so that none is ever guessed.
 const ID_BYTES: usize = 20;
@@ -38,8 +37,7 @@ pub(crate) struct TaskLimits {
     pub(crate) kept: i64,
 }
 
-/// Who owns tasks: a digest of issuer, subject, client and tenant, and of the row filter, so that a principal whose
-/// view became narrower does not read answers of the wider one.
+/// Who owns tasks: a digest of [`Principal::owner`], and the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
     digest: String,
@@ -48,16 +46,8 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn of(principal: &Principal) -> Self {
-        let mut digest = Sha256::new();
-        digest.update(principal.owner().as_bytes());
-        for (column, values) in principal.rows().conditions() {
-            digest.update(format!("{}:{column}{};", column.len(), values.len()));
-            for value in values {
-                digest.update(format!("{}:{value};", value.len()));
-            }
-        }
         Self {
-            digest: hex(&digest.finalize()),
+            digest: owner_digest(principal),
             tenant: principal.tenant().as_str().to_owned(),
         }
     }

@@ -1,6 +1,6 @@
 //! Reports: they add up to what `costs` tells in every format, names stay names, and each is for who made it.
 
-use spanledger_access::Principal;
+use spanledger_access::{Principal, RowFilter};
 use spanledger_lake::Table;
 use spanledger_lake::tables::{calls, ledger_lines};
 use spanledger_model::{Bucket, CallKind, FemtoUsd};
@@ -188,6 +188,11 @@ async fn a_report_is_for_who_made_it_and_for_nobody_else() {
         assert_eq!(refused.message(), unknown.message());
     }
     assert!(reports.list(&reader, NOW_NS).await.unwrap().is_empty());
+    // whose view became another, by a claim or a role, is not who made it
+    let teams = RowFilter::new([("team".to_owned(), vec!["search".to_owned()])]).unwrap();
+    let narrower = owner.clone().with_rows(teams);
+    assert!(reports.read(&narrower, &kept.id, NOW_NS).await.is_err());
+    assert!(reports.list(&narrower, NOW_NS).await.unwrap().is_empty());
     assert_eq!(reports.list(&owner, NOW_NS).await.unwrap().len(), 1);
     // Who may read it may delete it; nobody else, and not twice.
     let second = reports.keep(&owner, &artefact, NOW_NS).await.unwrap();

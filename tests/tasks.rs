@@ -348,6 +348,33 @@ async fn the_inspector_drives_tasks_of_both_eras() {
         let answer = inspect(era, &call).await;
         assert_eq!(count(&answer["structuredContent"]), SLOW_ROWS, "{era}: {answer}");
     }
+    // Over stdio it declares the extension in the legacy handshake too, where no call is answered with a task unasked.
+    let arguments = ["mcp", "--data", server.data().to_str().unwrap()];
+    let config = json!({ "mcpServers": { "spanledger": { "command": crate::support::BINARY, "args": arguments } } });
+    std::fs::write(folder.join("inspector.json"), config.to_string()).unwrap();
+    for era in ["modern", "legacy"] {
+        let mut inspector = tools::npm_command("mcp-inspector").unwrap();
+        inspector.env("MCP_CATALOG_PATH", folder.join("inspector.json")).args([
+            "--cli",
+            "--server",
+            "spanledger",
+            "--protocol-era",
+            era,
+            "--format",
+            "json",
+        ]);
+        let slow = json!({ "query": SLOW }).to_string();
+        let call = [
+            "--method",
+            "tools/call",
+            "--tool-name",
+            "run_sql",
+            "--tool-args-json",
+            &slow,
+        ];
+        let answer = peer(inspector, &call).await["result"].clone();
+        assert_eq!(count(&answer["structuredContent"]), SLOW_ROWS, "stdio, {era}: {answer}");
+    }
 }
 
 #[tokio::test]

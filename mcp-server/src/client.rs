@@ -23,7 +23,8 @@ pub(crate) struct Client {
     pub(crate) era: Era,
     /// Version of the protocol, where known.
     pub(crate) version: Option<String>,
-    /// Understands tasks (extension `io.modelcontextprotocol/tasks`).
+    /// Understands a task as the answer to any call (extension `io.modelcontextprotocol/tasks` of the modern era; in the
+    /// legacy era a call asks for one, whatever the handshake declared).
     pub(crate) tasks: bool,
     /// Can show its user a form.
     pub(crate) elicitation_form: bool,
@@ -43,7 +44,7 @@ impl Client {
         Self {
             era: if is_modern { Era::Modern } else { Era::Legacy },
             version: version.map(|version| version.as_str().to_owned()),
-            tasks: capabilities.supports_tasks(),
+            tasks: is_modern && capabilities.supports_tasks(),
             // An empty capability means forms, as before URL mode existed.
             elicitation_form: elicitation.is_some_and(|kinds| kinds.form.is_some() || kinds.url.is_none()),
             elicitation_url: elicitation.is_some_and(|kinds| kinds.url.is_some()),

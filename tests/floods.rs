@@ -2,7 +2,7 @@
 //! far more than it may. Each is bounded or told to wait, and a healthy tenant is answered all the while.
 //!
 //! Nothing here asserts a time: counts are asserted, the ratio of the healthy tenant's p99 is printed (it is a figure
-//! of `docs/proof.md`, measured on a release build and a quiet machine).
+//! of `docs/performance.md`).
 
 use std::time::{Duration, Instant};
 

@@ -50,8 +50,10 @@ const TRACES: [(&str, &str, &str); 3] = [
 struct Tenants {
     server: TestServer,
     classes: Vec<Class>,
-    /// Things that have an id, of both tenants.
+    /// Things that have an id, of both tenants: traces, calls, reports, a key.
     ids: Vec<String>,
+    /// The month that it all was in.
+    period: Value,
 }
 
 /// Makes a key on the command line and gives back its id and itself.
@@ -190,6 +192,7 @@ impl Tenants {
             server,
             classes,
             ids: TRACES.iter().map(|(_, _, trace)| (*trace).to_owned()).collect(),
+            period: Value::Null,
         };
         let settled = tenants.ask("admin", "POST", "/api/v1/settle", "").await;
         assert_eq!(settled.status, 200, "{}", settled.text());
@@ -200,6 +203,14 @@ impl Tenants {
             let calls = calls.as_array().unwrap();
             assert!(calls.len() >= 2, "{calls:?}");
             tenants.ids.push(calls[0]["call_id"].as_str().unwrap().to_owned());
+            let period = tenants.sql(admin, "SELECT MIN(period) AS period FROM ledger").await;
+            tenants.period = period.json().unwrap()[0]["period"].clone();
+            let report = body_of("POST", "/api/v1/reports", &tenants.period);
+            let report = tenants.ask(admin, "POST", "/api/v1/reports", &report).await;
+            assert!(report.status < 300, "{}", report.text());
+            tenants
+                .ids
+                .push(report.json().unwrap()["id"].as_str().unwrap().to_owned());
         }
         tenants.ids.push(bravo_id);
         tenants
@@ -266,6 +277,27 @@ fn filled(path: &str, id: &str) -> String {
     path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
+/// What a route takes. One that takes something has to be here, so that it is asked for more than an error.
+fn body_of(method: &str, path: &str, period: &Value) -> String {
+    let body = match path {
+        "/api/v1/sql" => json!({"query": "SELECT * FROM calls"}),
+        "/api/v1/keys" => json!({"name": "another", "role": "viewer"}),
+        "/api/v1/what-if" => json!({"scenarios": [{"processing": "batch"}], "by": ["team", "tool"]}),
+        "/api/v1/reports" => json!({"kind": "costs", "period": period, "by": "team,tool", "format": "csv"}),
+        "/api/v1/budgets/{name}" => json!({"amount": "1"}),
+        "/api/v1/allocation/rules/{name}" => json!({"match": {"service": "*"}, "set": {"team": "x"}}),
+        "/mcp" | "/api/v1/session" | "/api/v1/settle" => return String::new(),
+        _ => {
+            assert!(
+                !["POST", "PUT"].contains(&method),
+                "no body for {method} {path} here: add one"
+            );
+            return String::new();
+        }
+    };
+    body.to_string()
+}
+
 /// What a route answers to a credential: its rule, read independently of the server.
 fn check_status(class: &Class, method: &str, path: &str, needs: &str, answer: &Answer) {
     let place = format!(
@@ -318,11 +350,7 @@ async fn every_route_answers_every_credential_by_its_rule_and_with_no_other_tena
             true => tenants.ids.iter().map(|id| filled(path, id)).collect(),
             false => vec![path.to_owned()],
         };
-        let body = match path {
-            "/api/v1/sql" => json!({"query": "SELECT * FROM calls"}).to_string(),
-            "/api/v1/keys" => json!({"name": "another", "role": "viewer"}).to_string(),
-            _ => String::new(),
-        };
+        let body = body_of(method, path, &tenants.period);
         for (method, path) in methods
             .iter()
             .flat_map(|method| paths.iter().map(move |path| (*method, path)))
@@ -684,11 +712,6 @@ async fn a_browser_signs_in_with_a_key_and_out_again() {
 async fn what_was_read_changed_and_denied_is_in_the_tenants_own_audit_log() {
     let tenants = Tenants::start().await;
     let query = "SELECT count(*) AS audited FROM calls";
-    let period = "SELECT MIN(period) AS period FROM ledger";
-    let period = tenants.sql("admin", period).await.json().unwrap()[0]["period"].clone();
-    let report = json!({"kind": "costs", "period": period, "by": "team", "format": "csv"}).to_string();
-    let made = tenants.ask("admin", "POST", "/api/v1/reports", &report).await;
-    assert!(made.status < 300, "{}", made.text());
     tenants.sql("analyst", query).await;
     tenants.ask("viewer", "POST", "/api/v1/settle", "").await;
     tenants

@@ -7,14 +7,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware;
 use axum::response::Response;
-use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::transport::Server;
@@ -26,14 +25,15 @@ use crate::limits::DISCARD_BYTES_MAX;
 use crate::receive::{Wire, read_body, store};
 use crate::serve::serve;
 use crate::status::{Refusal, success};
-
-/// How long a refused body is read and thrown away.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::unread;
 
 /// The OTLP/HTTP receiver. Every path that ends in `/v1/traces`, `/v1/logs` or `/v1/metrics` is served; routes
 /// may be added to it.
 pub fn http_router(pipeline: Arc<dyn Accept>) -> Router {
-    Router::new().fallback(export).with_state(pipeline)
+    Router::new()
+        .fallback(export)
+        .layer(middleware::from_fn_with_state(DISCARD_BYTES_MAX, unread::discard))
+        .with_state(pipeline)
 }
 
 /// Serves OTLP/HTTP on a listener until `shutdown`, then lets open requests finish for the limits' drain time.
@@ -85,11 +85,6 @@ async fn export(State(accept): State<Arc<dyn Accept>>, request: Request) -> Resp
         },
         Err(refused) => refused,
     };
-    // A sender over HTTP/1 that is still writing reads no answer, unless its bytes are taken off the wire.
-    let is_waiting = parts.headers.contains_key(header::EXPECT);
-    if parts.version < Version::HTTP_2 && answer.refusal.retry_after_s().is_none() && !is_waiting {
-        discard(&mut body).await;
-    }
     let encoding = encoding.unwrap_or(Encoding::Json);
     let mut response = respond(answer.refusal.http, encoding, answer.refusal.to_http_body(encoding));
     let headers = response.headers_mut();
@@ -215,20 +210,6 @@ fn respond(status: StatusCode, encoding: Encoding, body: Vec<u8>) -> Response {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));
     response
-}
-
-async fn discard(body: &mut Body) {
-    let discard = async {
-        let mut n_bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            n_bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if n_bytes > DISCARD_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    // Whether it ended or not, the answer is next.
-    let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! | [`noise`] | raw spans that are stored for a share of their traces |
 //! | [`normalise`] | requests into rows |
 //! | [`pipeline`] | normalise, append to the log, acknowledge |
-//! | `compression`, `json`, `receive`, `serve`, `status` | inflating, OTLP/JSON, what both receivers share, connections, answers |
+//! | `compression`, `json`, `receive`, `serve`, `status`, `unread` | inflating, OTLP/JSON, what both receivers share, connections, answers, those before a body was read |
 //! | `http`, `grpc` | the two receivers |
 
 #![forbid(unsafe_code)]
@@ -42,6 +42,7 @@ mod receive;
 pub mod scrub;
 mod serve;
 mod status;
+mod unread;
 pub mod value;
 
 pub use accept::{Accept, Accepted, Encoding, Request, Signal};

@@ -43,6 +43,8 @@ pub const DRAIN_MS: u64 = 8_000;
 /// What is read and thrown away of a refused body, so that an HTTP/1 sender reads the answer instead of
 /// failing on its own write and sending the same body again.
 pub const DISCARD_BYTES_MAX: usize = 256 * MIB;
+/// The same on the port of the faces, whose requests are small.
+pub const DISCARD_FACES_BYTES_MAX: usize = MIB;
 /// An error or partial-success message in an answer. OTLP allows 4 MiB; gRPC carries it in a header, and
 /// 8 KiB is what proxies take for all headers.
 pub const RESPONSE_MESSAGE_BYTES_MAX: usize = KIB;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Request, Response};
+use axum::middleware;
 use bytes::Bytes;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,7 +25,8 @@ use tonic::transport::server::{Connected, Server, TcpConnectInfo};
 use tower::Service;
 
 use crate::error::{Error, Result};
-use crate::limits::{CONNECTION_WINDOW_BYTES, HEADER_BYTES_MAX, Limits, STREAM_WINDOW_BYTES};
+use crate::limits::{CONNECTION_WINDOW_BYTES, DISCARD_FACES_BYTES_MAX, HEADER_BYTES_MAX, Limits, STREAM_WINDOW_BYTES};
+use crate::unread;
 
 /// Pause after an accept that failed (out of file handles), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,6 +48,7 @@ pub async fn serve_router(
     limits: &Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
+    let router = router.layer(middleware::from_fn_with_state(DISCARD_FACES_BYTES_MAX, unread::discard));
     serve(Server::builder().accept_http1(true), router, listener, limits, shutdown).await
 }
 

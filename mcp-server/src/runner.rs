@@ -95,8 +95,6 @@ impl ToolRunner {
                 principal: &job.principal,
                 arguments: job.arguments.clone(),
                 progress: &job.progress,
-                cancel: &job.cancel,
-                client: &job.client,
                 confirmation: &confirmation,
             };
             let Some(answer) = tools::call(tool, call).await else {

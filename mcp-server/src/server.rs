@@ -236,7 +236,6 @@ impl LedgerServer {
             let mut job = Job::new(principal.clone(), &request.name, request.arguments.clone());
             job.client = client.clone();
             job.answers = answers.clone();
-            job.cancel = context.ct.child_token();
             match self.run(job, asker, context).await? {
                 Outcome::Done(result) => return Ok(result.into()),
                 Outcome::Task(created) => return Ok(created.into()),

@@ -363,6 +363,30 @@ async fn a_wrong_question_is_answered_with_the_right_one() {
 }
 
 #[tokio::test]
+async fn a_filter_that_matches_nothing_is_answered_with_the_value_that_was_meant() {
+    let server = Server::start().await;
+    for (tool, scenarios) in [
+        ("query_costs", None),
+        ("explain_change", None),
+        ("find_anomalies", None),
+        ("tool_economics", None),
+        ("find_savings", None),
+        ("forecast_spend", None),
+        ("simulate_prices", Some(json!([{ "processing": "batch" }]))),
+    ] {
+        let mut arguments = json!({ "filters": { "team": "reserch" } });
+        if let Some(scenarios) = scenarios {
+            arguments["scenarios"] = scenarios;
+        }
+        let result = server.tool(tool, arguments).await;
+        let taught = "team \"reserch\" does not occur; did you mean \"research\"?";
+        assert!(text(&result).contains(taught), "{tool}: {}", text(&result));
+        let notes = &result["structuredContent"]["notes"];
+        assert!(notes.as_array().unwrap().contains(&json!(taught)), "{tool}: {notes}");
+    }
+}
+
+#[tokio::test]
 async fn sql_says_how_to_narrow_an_answer_that_was_cut() {
     let server = Server::start().await;
     let result = server

@@ -314,7 +314,7 @@ impl Sums {
             "SELECT time_bucket('1 hour', l.time) AS hour, COALESCE(l.team, '{UNALLOCATED}') AS team, l.model AS model, \
              l.server AS server, l.tool AS tool, SUM(l.effective_cost) AS cost FROM {} l{join}{} \
              GROUP BY 1, 2, 3, 4, 5 HAVING SUM(l.effective_cost) IS NOT NULL",
-            Source::of(&costs, &[Interval::Hour.dimension()]).lines(),
+            Source::with_causes(&costs, &[Interval::Hour.dimension()]).lines(),
             crate::costs::conditions(&costs, "l.time", &crate::costs::on_ledger)
         );
         let options = QueryOptions {

@@ -414,8 +414,9 @@ async fn lines_of(session: &Session, request: &ChangeRequest, period: (i64, i64)
              SUM(CASE WHEN l.effective_cost IS NULL THEN l.tokens END) AS unpriced_tokens, \
              MIN(l.price_id || ' (' || l.price_version || ')') AS price, \
              MAX(l.price_id || ' (' || l.price_version || ')') AS last_price \
-             FROM ledger l{}{} AND l.cause {} 'direct' GROUP BY {}",
+             FROM {} l{}{} AND l.cause {} 'direct' GROUP BY {}",
             columns.join(", "),
+            Source::with_causes(&costs, dimensions).lines(),
             kind_join(&costs, &[]),
             conditions(&costs, "l.time", &on_ledger),
             if class == 0 { "<>" } else { "=" },

@@ -130,9 +130,17 @@ impl Dimension {
         }
     }
 
-    /// True for a column of both rollups, or of the lines' one.
-    fn is_in_rollup(self) -> bool {
-        !matches!(self.name, "user_id" | "session_id" | "kind")
+    /// True for a column of lines or calls that no sums have.
+    fn is_of_lines(self) -> bool {
+        matches!(self.name, "session_id" | "kind")
+    }
+
+    /// True for what a use was for: sums of users do not have it.
+    fn is_cause(self) -> bool {
+        matches!(
+            self.name,
+            "server" | "tool" | "prompt" | "resource_uri" | "cause" | "touch"
+        )
     }
 
     /// True for what a call has itself, and not only its money lines.
@@ -480,6 +488,33 @@ impl Engine {
     pub async fn costs(&self, principal: &Principal, request: &CostRequest) -> Result<CostReport> {
         report(&self.session(principal), request).await
     }
+
+    /// The dearest values of each of these dimensions, of all time, and whether there are more than `limit`.
+    ///
+    /// # Errors
+    /// Those of [`Engine::sql`].
+    pub async fn dearest_values(
+        &self,
+        principal: &Principal,
+        dimensions: &[Dimension],
+        limit: usize,
+    ) -> Result<Vec<(Vec<Option<String>>, bool)>> {
+        let session = self.session(principal);
+        let values = dimensions.iter().map(async |dimension| {
+            let request = CostRequest {
+                by: vec![*dimension],
+                ..CostRequest::default()
+            };
+            let options = QueryOptions {
+                rows_max: limit,
+                ..QueryOptions::default()
+            };
+            let split = session.query(&split_sql(&request, limit), &options).await?;
+            let values = rows(&split).map(|row| row.text(dimension.name)).collect();
+            Ok((values, split.truncated))
+        });
+        futures::future::try_join_all(values).await
+    }
 }
 
 /// The report, over a session's snapshots.
@@ -648,14 +683,23 @@ pub(crate) enum Source {
     Hours,
     /// Those by day.
     Days,
+    /// Those by hour and user, which have no causes.
+    Users,
 }
 
 impl Source {
     /// The fewest rows that have all that is asked. `request` is of whole hours.
     pub(crate) fn of(request: &CostRequest, by: &[Dimension]) -> Self {
         let filters = request.filters.iter().map(|(dimension, _)| dimension);
-        if !by.iter().chain(filters).all(|dimension| dimension.is_in_rollup()) {
+        let asked: Vec<&Dimension> = by.iter().chain(filters).collect();
+        if asked.iter().any(|dimension| dimension.is_of_lines()) {
             return Self::Lines;
+        }
+        if asked.iter().any(|dimension| dimension.name == "user_id") {
+            return match asked.iter().any(|dimension| dimension.is_cause()) {
+                true => Self::Lines,
+                false => Self::Users,
+            };
         }
         let bounds = [request.since_ns, request.until_ns];
         let is_of_days = bounds.iter().flatten().all(|ns| ns % (24 * HOUR_NS) == 0);
@@ -666,12 +710,21 @@ impl Source {
         }
     }
 
+    /// The same, with causes and prices.
+    pub(crate) fn with_causes(request: &CostRequest, by: &[Dimension]) -> Self {
+        match Self::of(request, by) {
+            Self::Users => Self::Lines,
+            source => source,
+        }
+    }
+
     /// The table of lines.
     pub(crate) fn lines(self) -> &'static str {
         match self {
             Self::Lines => "ledger",
             Self::Hours => rollup::HOUR[0],
             Self::Days => rollup::DAY[0],
+            Self::Users => rollup::USERS[0],
         }
     }
 
@@ -681,6 +734,7 @@ impl Source {
             Self::Lines => "calls",
             Self::Hours => rollup::HOUR[1],
             Self::Days => rollup::DAY[1],
+            Self::Users => rollup::USERS[1],
         }
     }
 
@@ -688,7 +742,7 @@ impl Source {
     pub(crate) fn count(self) -> &'static str {
         match self {
             Self::Lines => "COUNT(*)",
-            Self::Hours | Self::Days => "SUM(calls)",
+            Self::Hours | Self::Days | Self::Users => "SUM(calls)",
         }
     }
 
@@ -696,14 +750,14 @@ impl Source {
     pub(crate) fn is_unpriced(self) -> &'static str {
         match self {
             Self::Lines => IS_UNPRICED,
-            Self::Hours | Self::Days => "unpriced",
+            Self::Hours | Self::Days | Self::Users => "unpriced",
         }
     }
 
     /// A dimension of calls, as that table has it.
     pub(crate) fn on_calls(self, dimension: &Dimension) -> String {
         match (self, dimension.name) {
-            (Self::Hours | Self::Days, "model") => "model".to_owned(),
+            (Self::Hours | Self::Days | Self::Users, "model") => "model".to_owned(),
             _ => on_calls(dimension),
         }
     }

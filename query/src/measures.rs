@@ -230,7 +230,7 @@ fn sql(request: &CostRequest, by: &[Dimension]) -> String {
         .replace("(tool ", "(l.tool ")
         .replace("cause ", "l.cause ")
         .replace("resource_uri ", "l.resource_uri ");
-    let source = Source::of(request, by);
+    let source = Source::with_causes(request, by);
     let on_calls = |dimension: &Dimension| source.on_calls(dimension);
     let (of_each, names) = (names(&on_calls), names(&on_ledger));
     let (lines, kinds) = (source.lines(), kind_join(request, by));

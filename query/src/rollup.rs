@@ -13,8 +13,9 @@
 //!
 //! The sums of a day are those of its hours, summed once more.
 //!
-//! Columns with a value for nearly each line (ids, sessions, users) are not in them: a question about those reads
-//! the lines. A group may have several rows, for files and late lines add theirs: sum them.
+//! Columns with a value for nearly each line (ids, sessions) are not in them: a question about those reads the lines.
+//! Users are in sums of their own, by hour too, which know no tool and no cause: with those there would be nearly as
+//! many rows as lines. A group may have several rows, for files and late lines add theirs: sum them.
 //!
 //! Guarantee: a sum keeps apart what is priced and what is not, so that an unknown cost stays NULL. Rows of another
 //! tenant are in no sum: a file that names no tenant gets none. The row filter of a principal is part of the scan.
@@ -55,9 +56,11 @@ use crate::views::IS_UNPRICED;
 pub(crate) const HOUR: [&str; 2] = ["rollup_hour", "rollup_hour_calls"];
 /// The same by UTC day.
 pub(crate) const DAY: [&str; 2] = ["rollup_day", "rollup_day_calls"];
+/// By hour and user, whatever caused it.
+pub(crate) const USERS: [&str; 2] = ["rollup_users", "rollup_users_calls"];
 
 /// Columns that both tables have under the same name.
-const SHARED: [&str; 14] = [
+const SHARED: [&str; 10] = [
     "day",
     "service",
     "environment",
@@ -68,13 +71,15 @@ const SHARED: [&str; 14] = [
     "client",
     "api_key",
     "provider",
-    "server",
-    "tool",
-    "prompt",
-    "resource_uri",
 ];
+/// Who used what it was: in the sums of users alone.
+const USER: &str = "user_id";
+/// What it was for: in all sums but those of users.
+const CAUSES: [&str; 4] = ["server", "tool", "prompt", "resource_uri"];
 /// What else tells lines apart.
-const OF_LINES: [&str; 5] = ["model", "cause", "touch", "bucket", "method"];
+const OF_LINES: [&str; 3] = ["model", "bucket", "method"];
+/// The same but for those of users.
+const CAUSES_OF_LINES: [&str; 4] = ["cause", "touch", "price_id", "price_version"];
 /// Sums of lines.
 const LINE_SUMS: [&str; 6] = [
     "n_calls",
@@ -87,26 +92,36 @@ const LINE_SUMS: [&str; 6] = [
 /// A sum of some lines with and some without it would hide what is unknown: both kinds get rows of their own.
 const KEPT_APART: [&str; 3] = ["list_cost", "contracted_cost", "effective_cost"];
 
-/// What one row stands for.
+/// What one row stands for. In this order sums are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Width {
+enum Grain {
     Hour,
     Day,
+    /// A user's hour.
+    User,
 }
 
-impl Width {
+impl Grain {
     /// The start of it that a time is in.
     fn cut(self) -> &'static str {
         match self {
-            Self::Hour => "date_trunc('hour', time)",
+            Self::Hour | Self::User => "date_trunc('hour', time)",
             Self::Day => "date_trunc('day', time)",
         }
     }
 
     fn us(self) -> i64 {
         match self {
-            Self::Hour => 3_600_000_000,
+            Self::Hour | Self::User => 3_600_000_000,
             Self::Day => 86_400_000_000,
+        }
+    }
+
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Hour => HOUR,
+            Self::Day => DAY,
+            Self::User => USERS,
         }
     }
 }
@@ -124,12 +139,20 @@ struct Columns {
 
 impl Columns {
     /// In terms of the lines of a table.
-    fn of_lines(state: &SessionState, of: Table, width: Width, lines: &DFSchema) -> Result<Self> {
+    fn of_lines(state: &SessionState, of: Table, grain: Grain, lines: &DFSchema) -> Result<Self> {
         let parsed = |sql: &str| state.create_logical_expr(sql, lines);
-        let mut keys = vec![(cut(parsed(width.cut())?), "time".to_owned())];
-        keys.extend(SHARED.map(|name| (ident(name), name.to_owned())));
+        let mut keys = vec![(cut(parsed(grain.cut())?), "time".to_owned())];
+        let mut same = |names: &[&str]| keys.extend(names.iter().map(|name| (ident(*name), (*name).to_owned())));
+        same(&SHARED);
+        match grain {
+            Grain::User => same(&[USER]),
+            Grain::Hour | Grain::Day => same(&CAUSES),
+        }
         if of == Table::Ledger {
-            keys.extend(OF_LINES.map(|name| (ident(name), name.to_owned())));
+            same(&OF_LINES);
+            if grain != Grain::User {
+                same(&CAUSES_OF_LINES);
+            }
             return Ok(Self {
                 keys,
                 sums: LINE_SUMS.map(|name| (ident(name), name.to_owned())).to_vec(),
@@ -156,12 +179,12 @@ impl Columns {
     }
 
     /// The same columns in terms of narrower sums.
-    fn of_sums(&self, state: &SessionState, width: Width, sums: &DFSchema) -> Result<Self> {
+    fn of_sums(&self, state: &SessionState, grain: Grain, sums: &DFSchema) -> Result<Self> {
         let same = |columns: &[(Expr, String)]| -> Vec<(Expr, String)> {
             columns.iter().map(|(_, name)| (ident(name), name.clone())).collect()
         };
         let mut keys = same(&self.keys);
-        keys[0].0 = cut(state.create_logical_expr(width.cut(), sums)?);
+        keys[0].0 = cut(state.create_logical_expr(grain.cut(), sums)?);
         Ok(Self {
             keys,
             sums: same(&self.sums),
@@ -199,7 +222,7 @@ fn cut(time: Expr) -> Expr {
 pub(crate) struct Rollup {
     name: &'static str,
     of: Table,
-    width: Width,
+    grain: Grain,
     lines: Columns,
     /// In terms of the sums by hour.
     hours: Columns,
@@ -207,21 +230,17 @@ pub(crate) struct Rollup {
 }
 
 impl Rollup {
-    fn new(state: &SessionState, of: Table, width: Width) -> Result<Self> {
+    fn new(state: &SessionState, of: Table, grain: Grain) -> Result<Self> {
         let stored = DFSchema::try_from(of.schema())?;
-        let lines = Columns::of_lines(state, of, width, &stored)?;
+        let lines = Columns::of_lines(state, of, grain, &stored)?;
         let fields = lines.keys.iter().chain(&lines.sums);
         let fields = fields.map(|(expression, name)| Ok(Field::new(name, expression.get_type(&stored)?, true)));
         let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
-        let names = match width {
-            Width::Hour => HOUR,
-            Width::Day => DAY,
-        };
         Ok(Self {
-            name: names[usize::from(of == Table::Calls)],
+            name: grain.names()[usize::from(of == Table::Calls)],
             of,
-            width,
-            hours: lines.of_sums(state, width, &DFSchema::try_from(Arc::clone(&schema))?)?,
+            grain,
+            hours: lines.of_sums(state, grain, &DFSchema::try_from(Arc::clone(&schema))?)?,
             lines,
             schema,
         })
@@ -304,7 +323,7 @@ impl Rollup {
         match op {
             _ if column.name != "time" => None,
             Operator::GtEq | Operator::Gt => Some(ident("time").gt_eq(at(*us))),
-            Operator::Lt | Operator::LtEq => Some(ident("time").lt_eq(at(us.saturating_add(self.width.us())))),
+            Operator::Lt | Operator::LtEq => Some(ident("time").lt_eq(at(us.saturating_add(self.grain.us())))),
             _ => None,
         }
     }
@@ -313,8 +332,8 @@ impl Rollup {
 /// The sums that are at hand, and who makes more.
 #[derive(Debug)]
 pub(crate) struct Rollups {
-    /// By table, and of a table by width.
-    all: [[Arc<Rollup>; 2]; 2],
+    /// By table, and of a table by grain.
+    all: [[Arc<Rollup>; 3]; 2],
     kept: Mutex<Kept>,
     /// Wakes the thread that makes sums; there is none where nothing asks twice.
     maker: Mutex<Option<SyncSender<()>>>,
@@ -322,16 +341,20 @@ pub(crate) struct Rollups {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// By path of the file and width; `None` where its sums would hardly be fewer rows.
-    sums: HashMap<String, [Option<RecordBatch>; 2]>,
+    /// By path of the file and grain; `None` where its sums would hardly be fewer rows.
+    sums: HashMap<String, [Option<RecordBatch>; 3]>,
     bytes: usize,
 }
 
 impl Rollups {
     /// No sums yet. `state` knows the functions.
     pub(crate) fn new(state: &SessionState) -> Result<Self> {
-        let rollup = |of, width| Ok::<_, DataFusionError>(Arc::new(Rollup::new(state, of, width)?));
-        let of = |table| Ok::<_, DataFusionError>([rollup(table, Width::Hour)?, rollup(table, Width::Day)?]);
+        let rollup = |of, grain| Ok::<_, DataFusionError>(Arc::new(Rollup::new(state, of, grain)?));
+        let of = |table| {
+            let grains = [Grain::Hour, Grain::Day, Grain::User];
+            let [hour, day, user] = grains.map(|grain| rollup(table, grain));
+            Ok::<_, DataFusionError>([hour?, day?, user?])
+        };
         Ok(Self {
             all: [of(Table::Ledger)?, of(Table::Calls)?],
             kept: Mutex::default(),
@@ -371,7 +394,7 @@ impl Rollups {
     /// Forgets files that are no more, and sums up those that have no sums and are `worth` it. How many it made.
     pub(crate) async fn make_all(&self, lake: &Lake, state: &SessionState, worth: Worth) -> Result<usize> {
         let mut n_made = 0;
-        for [by_hour, by_day] in &self.all {
+        for [by_hour, by_day, by_user] in &self.all {
             let snapshot = lake.snapshot(by_hour.of).map_err(external)?;
             let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
             let folder = format!("/{}/", by_hour.of.name());
@@ -388,7 +411,12 @@ impl Rollups {
                 if is_wanted {
                     let hours = by_hour.sums_of_file(file, state).await?;
                     let days = by_day.sums_of_hours(&hours, state).await?;
-                    let sums = [by_hour.to_keep(&hours)?, by_day.to_keep(&days)?];
+                    let users = by_user.sums_of_file(file, state).await?;
+                    let sums = [
+                        by_hour.to_keep(&hours)?,
+                        by_day.to_keep(&days)?,
+                        by_user.to_keep(&users)?,
+                    ];
                     self.kept.lock().keep(file, sums, worth);
                     n_made += 1;
                 }
@@ -459,7 +487,7 @@ impl Kept {
         });
     }
 
-    fn keep(&mut self, file: &DataFile, sums: [RecordBatch; 2], worth: Worth) {
+    fn keep(&mut self, file: &DataFile, sums: [RecordBatch; 3], worth: Worth) {
         let sums = sums.map(|sums| {
             let n_rows = u64::try_from(sums.num_rows()).unwrap_or(u64::MAX);
             (n_rows.saturating_mul(worth.growth_min) <= file.n_rows).then_some(sums)
@@ -540,7 +568,7 @@ impl RollupTable {
             let kept = rollups.kept.lock();
             table.without_files(|file| match kept.sums.get(&file.path) {
                 Some(sums) => {
-                    let sums = &sums[usize::from(rollup.width == Width::Day)];
+                    let sums = &sums[rollup.grain as usize];
                     summed.extend(sums.iter().map(|sums| (file.clone(), sums.clone())));
                     sums.is_some()
                 }

@@ -46,7 +46,7 @@ pub struct TableInfo {
 }
 
 /// Everything that can be named in a FROM clause, most useful first.
-pub const TABLES: [TableInfo; 27] = [
+pub const TABLES: [TableInfo; 29] = [
     TableInfo {
         name: "calls",
         description: "one logical operation: an LLM call, an MCP call (tool, prompt, resource, other), an agent run",
@@ -70,6 +70,14 @@ pub const TABLES: [TableInfo; 27] = [
     TableInfo {
         name: "rollup_day_calls",
         description: "as rollup_hour_calls, by UTC day",
+    },
+    TableInfo {
+        name: "rollup_users",
+        description: "as rollup_hour, with user_id, without server, tool, prompt, resource and cause",
+    },
+    TableInfo {
+        name: "rollup_users_calls",
+        description: "as rollup_hour_calls, likewise",
     },
     TableInfo {
         name: "sessions",

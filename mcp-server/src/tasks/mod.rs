@@ -118,8 +118,6 @@ pub(crate) struct Job {
     pub(crate) answers: InputResponses,
     /// Asks the client.
     pub(crate) questions: Questions,
-    /// Ends where the task is cancelled: for work that a dropped future does not stop.
-    pub(crate) cancel: CancellationToken,
     /// What the client declared.
     pub(crate) client: crate::client::Client,
 }
@@ -134,7 +132,6 @@ impl Job {
             progress: Progress::unheard(),
             answers: InputResponses::new(),
             questions: Questions::none(),
-            cancel: CancellationToken::new(),
             client: crate::client::Client::default(),
         }
     }

@@ -149,7 +149,6 @@ impl Work {
             answers: Arc::new(job.answers.clone()),
         };
         let stop = CancellationToken::new();
-        job.cancel = stop.clone();
         let (tool, arguments) = (job.tool.clone(), job.arguments.clone());
         let answer = AssertUnwindSafe(tasks.runner.run(job)).catch_unwind();
         Self {

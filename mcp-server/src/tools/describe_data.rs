@@ -4,7 +4,7 @@
 use rmcp::model::Tool;
 use serde_json::{Map, Value, json};
 use spanledger_query::views::TABLES;
-use spanledger_query::{CostReport, CostRequest, Dimension, Error, QueryOptions, Result, ResultSet};
+use spanledger_query::{Dimension, Error, QueryOptions, Result, ResultSet};
 
 use super::run_sql::table;
 use super::{Answer, Call, reading_tool};
@@ -16,6 +16,8 @@ pub(crate) const NAME: &str = "describe_data";
 const ARGUMENTS: [&str; 3] = ["table", "dimension", "search"];
 /// Dimensions whose values the overview names.
 const SHOWN: [&str; 5] = ["team", "agent", "server", "tool", "model"];
+/// Values of a dimension that are looked through.
+const SEARCHED_VALUES: usize = 1_000;
 const MEASURES: [&str; 11] = [
     "cost",
     "tokens",
@@ -136,12 +138,12 @@ fn sql_type(arrow: &str) -> String {
 
 /// The values of a dimension, dearest first.
 async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> Result<Answer> {
-    let report = report(call, dimension, 0).await?;
+    let dimensions = [dimension];
+    let dearest = call.engine.dearest_values(call.principal, &dimensions, SEARCHED_VALUES);
+    let (dearest, has_more) = dearest.await?.into_iter().next().unwrap_or_default();
     let wanted = search.map(str::to_lowercase);
-    let mut matching: Vec<_> = report
-        .rows
+    let mut matching: Vec<_> = dearest
         .iter()
-        .filter_map(|row| row.keys.first())
         .filter(|key| match (&wanted, key) {
             (Some(wanted), Some(key)) => key.to_lowercase().contains(wanted),
             (Some(_), None) => false,
@@ -153,7 +155,7 @@ async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> 
     if let Some(wanted) = &wanted {
         matching.sort_by_key(|key| !key.as_ref().is_some_and(|key| key.to_lowercase().starts_with(wanted)));
     }
-    let truncated = matching.len() > DIMENSION_VALUES || report.other.is_some();
+    let truncated = matching.len() > DIMENSION_VALUES || has_more;
     let shown = &matching[..matching.len().min(DIMENSION_VALUES)];
     let mut notes = Vec::new();
     if truncated {
@@ -161,7 +163,7 @@ async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> 
             "the {} dearest of {}{} values; narrow with search",
             shown.len(),
             matching.len(),
-            if report.other.is_some() { " or more" } else { "" }
+            if has_more { " or more" } else { "" }
         ));
     }
     if shown.is_empty() {
@@ -205,14 +207,14 @@ async fn overview(call: &Call<'_>) -> Result<Answer> {
 
     let mut values = Map::new();
     let mut listed = String::new();
-    for name in SHOWN {
-        let report = report(call, Dimension::parse(name)?, OVERVIEW_VALUES).await?;
-        let names: Vec<String> = report
-            .rows
-            .iter()
-            .filter_map(|row| row.keys.first()?.as_deref().map(clean))
-            .collect();
-        let more = if report.other.is_some() { ", …" } else { "" };
+    let dimensions: Vec<Dimension> = SHOWN
+        .into_iter()
+        .map(Dimension::parse)
+        .collect::<std::result::Result<_, _>>()?;
+    let dearest = call.engine.dearest_values(call.principal, &dimensions, OVERVIEW_VALUES);
+    for (name, (dearest, has_more)) in SHOWN.into_iter().zip(dearest.await?) {
+        let names: Vec<String> = dearest.iter().flatten().map(|value| clean(value)).collect();
+        let more = if has_more { ", …" } else { "" };
         listed.push_str(&format!("{name}: {}{more}\n", names.join(", ")));
         values.insert(name.to_owned(), Value::from(names));
     }
@@ -283,15 +285,6 @@ async fn unpriced_models(call: &Call<'_>) -> Result<Vec<Option<String>>> {
     Ok(models
         .map(|row| row.get(0).and_then(Value::as_str).map(str::to_owned))
         .collect())
-}
-
-async fn report(call: &Call<'_>, dimension: Dimension, limit: usize) -> Result<CostReport> {
-    let request = CostRequest {
-        by: vec![dimension],
-        limit,
-        ..CostRequest::default()
-    };
-    call.engine.costs(call.principal, &request).await
 }
 
 async fn ask(call: &Call<'_>, sql: &str) -> Result<ResultSet> {

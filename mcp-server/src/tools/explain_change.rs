@@ -2,13 +2,13 @@
 
 use rmcp::model::Tool;
 use serde_json::{Value, json};
-use spanledger_query::change::{Change, ChangeRequest, MOVERS_DEFAULT, MOVERS_MAX, PriceMove};
-use spanledger_query::time::parse_instant;
+use spanledger_query::change::{Change, ChangeRequest, MOVERS_DEFAULT, MOVERS_MAX, PeriodSum, PriceMove};
 use spanledger_query::{Dimension, Result};
 
-use super::{Answer, Call, reading_tool};
+use super::{Answer, Call, meant, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::ROWS_TOKENS_MAX;
+use crate::question;
 use crate::text::{DATA_NOTE, Rows, clean};
 
 pub(crate) const NAME: &str = "explain_change";
@@ -75,27 +75,24 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     let detailed = arguments.is_detailed()?;
     call.progress.report(0, None, "reading both periods");
     let change = call.engine.explain_change(call.principal, &request).await?;
-    Ok(written(&call, &change, detailed))
+    let is_nothing = |period: &PeriodSum| period.cost.0 == 0 && period.tokens == 0 && period.model_calls == 0;
+    let notes = match is_nothing(&change.previous) && is_nothing(&change.current) {
+        true => meant(call.engine, call.principal, &request.filters).await?,
+        false => Vec::new(),
+    };
+    Ok(written(&call, &change, detailed).with_notes(notes))
 }
 
 fn request(arguments: &Arguments, now_ns: i64) -> Result<ChangeRequest> {
-    let instant = |name| match arguments.text(name)? {
-        Some(text) => parse_instant(text, now_ns).map(Some),
-        None => Ok(None),
-    };
-    let mut request = ChangeRequest {
-        since_ns: instant("since")?,
-        until_ns: instant("until")?,
-        baseline_since_ns: instant("baseline_since")?,
-        baseline_until_ns: instant("baseline_until")?,
+    Ok(ChangeRequest {
+        since_ns: question::instant(arguments, "since", now_ns)?,
+        until_ns: question::instant(arguments, "until", now_ns)?,
+        baseline_since_ns: question::instant(arguments, "baseline_since", now_ns)?,
+        baseline_until_ns: question::instant(arguments, "baseline_until", now_ns)?,
         by: Dimension::parse_list(&arguments.names("by")?.join(","))?,
-        filters: Vec::new(),
+        filters: question::filters(arguments)?,
         limit: arguments.count("limit", MOVERS_DEFAULT, MOVERS_MAX)?,
-    };
-    for (name, values) in arguments.conditions("filters")? {
-        request.filters.push((Dimension::parse(&name)?, values));
-    }
-    Ok(request)
+    })
 }
 
 fn written(call: &Call<'_>, change: &Change, detailed: bool) -> Answer {

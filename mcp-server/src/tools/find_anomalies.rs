@@ -4,12 +4,12 @@ use rmcp::model::Tool;
 use serde_json::{Value, json};
 use spanledger_model::FemtoUsd;
 use spanledger_query::anomalies::{AnomalyReport, AnomalyRequest, EPISODES_DEFAULT, EPISODES_MAX, Episode};
-use spanledger_query::time::parse_instant;
-use spanledger_query::{Dimension, Error, Result};
+use spanledger_query::{Error, Result};
 
-use super::{Answer, Call, reading_tool};
+use super::{Answer, Call, meant, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::{ANSWER_TOKENS, ROWS_TOKENS_MAX};
+use crate::question;
 use crate::text::{DATA_NOTE, Rows, clean};
 
 pub(crate) const NAME: &str = "find_anomalies";
@@ -56,7 +56,11 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     let detailed = arguments.is_detailed()?;
     call.progress.report(0, None, "reading the hours and what is usual");
     let report = call.engine.anomalies(call.principal, &request).await?;
-    Ok(written(&report, detailed, call.shared.link("/")))
+    let notes = match report.found {
+        0 => meant(call.engine, call.principal, &request.filters).await?,
+        _ => Vec::new(),
+    };
+    Ok(written(&report, detailed, call.shared.link("/")).with_notes(notes))
 }
 
 /// An amount may come as a number: its digits as they were written.
@@ -69,10 +73,6 @@ fn with_text(arguments: Option<rmcp::model::JsonObject>) -> Option<rmcp::model::
 }
 
 fn request(arguments: &Arguments, now_ns: i64) -> Result<AnomalyRequest> {
-    let instant = |name| match arguments.text(name)? {
-        Some(text) => parse_instant(text, now_ns).map(Some),
-        None => Ok(None),
-    };
     let impact_min = match arguments.text("min_impact")? {
         None => None,
         Some(text) => {
@@ -81,17 +81,13 @@ fn request(arguments: &Arguments, now_ns: i64) -> Result<AnomalyRequest> {
             Some(amount.ok_or_else(wrong)?)
         }
     };
-    let mut request = AnomalyRequest {
-        since_ns: instant("since")?,
-        until_ns: instant("until")?,
+    Ok(AnomalyRequest {
+        since_ns: question::instant(arguments, "since", now_ns)?,
+        until_ns: question::instant(arguments, "until", now_ns)?,
         impact_min,
-        filters: Vec::new(),
+        filters: question::filters(arguments)?,
         limit: arguments.count("limit", EPISODES_DEFAULT, EPISODES_MAX)?,
-    };
-    for (name, values) in arguments.conditions("filters")? {
-        request.filters.push((Dimension::parse(&name)?, values));
-    }
-    Ok(request)
+    })
 }
 
 fn written(report: &AnomalyReport, detailed: bool, link: Option<String>) -> Answer {

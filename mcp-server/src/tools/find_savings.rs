@@ -7,7 +7,7 @@ use spanledger_query::costs::CURRENCY;
 use spanledger_query::savings::{Kind, SAVINGS_DEFAULT, SAVINGS_MAX, Saving, SavingsReport, SavingsRequest};
 use spanledger_query::time::format_instant;
 
-use super::{Answer, Call, reading_tool};
+use super::{Answer, Call, meant, reading_tool};
 use crate::arguments::Arguments;
 use crate::question;
 use crate::text::{DATA_NOTE, Rows};
@@ -71,7 +71,11 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     };
     let told = |done, total, next: &'static str| call.progress.report(done, Some(total), next);
     let report = call.engine.savings_with(call.principal, &request, told).await?;
-    Ok(written(&report))
+    let notes = match report.n_found {
+        0 => meant(call.engine, call.principal, &request.filters).await?,
+        _ => Vec::new(),
+    };
+    Ok(written(&report).with_notes(notes))
 }
 
 fn written(report: &SavingsReport) -> Answer {

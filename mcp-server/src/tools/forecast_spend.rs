@@ -13,7 +13,7 @@ use spanledger_query::forecast::{
 use spanledger_query::time::format_instant;
 use spanledger_query::{Dimension, Error};
 
-use super::{Answer, Call, reading_tool};
+use super::{Answer, Call, meant, reading_tool};
 use crate::arguments::Arguments;
 use crate::question;
 use crate::text::{DATA_NOTE, Rows, line};
@@ -94,7 +94,14 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
             .cmp(&a.standing.state)
             .then_with(|| a.budget.name.cmp(&b.budget.name))
     });
-    Ok(written(&report, &budgets))
+    let mut notes = Vec::new();
+    if !request.filters.is_empty() {
+        notes.push("budgets are of the whole ledger, so a filtered forecast shows none".to_owned());
+        if report.total.method == Method::NoData {
+            notes.extend(meant(call.engine, call.principal, &request.filters).await?);
+        }
+    }
+    Ok(written(&report, &budgets).with_notes(notes))
 }
 
 fn written(report: &ForecastReport, budgets: &[Measured]) -> Answer {

@@ -20,28 +20,20 @@ pub(crate) use run_sql::{table, table_within};
 use rmcp::model::{JsonObject, MetaObject, Resource, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use spanledger_access::Principal;
-use spanledger_query::{Engine, Error, ErrorKind, Result};
-use tokio_util::sync::CancellationToken;
+use spanledger_query::{Dimension, Engine, Error, ErrorKind, Result};
 
-use crate::client::Client;
 use crate::confirmation::Confirmation;
 use crate::progress::Progress;
 use crate::shared::Shared;
+use crate::text::clean;
 
-/// One call of a tool. Dropping the answer's future stops its query; `cancel` is for work that runs elsewhere.
+/// One call of a tool. Dropping the answer's future stops its query.
 pub(crate) struct Call<'c> {
     pub(crate) engine: &'c Engine,
-    #[allow(dead_code, reason = "tools of later steps")]
     pub(crate) shared: &'c Shared,
     pub(crate) principal: &'c Principal,
     pub(crate) arguments: Option<JsonObject>,
-    #[allow(dead_code, reason = "tools of later steps")]
     pub(crate) progress: &'c Progress,
-    #[allow(dead_code, reason = "tools of later steps")]
-    pub(crate) cancel: &'c CancellationToken,
-    #[allow(dead_code, reason = "tools of later steps")]
-    pub(crate) client: &'c Client,
-    #[allow(dead_code, reason = "tools of later steps")]
     pub(crate) confirmation: &'c Confirmation,
 }
 
@@ -63,12 +55,48 @@ impl Answer {
         }
     }
 
+    /// With further notes, in the text and in the structure.
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
+        for note in notes {
+            self.text.push('\n');
+            self.text.push_str(&note);
+            if let Some(noted) = self.structured.get_mut("notes").and_then(Value::as_array_mut) {
+                noted.push(note.into());
+            }
+        }
+        self
+    }
+
     /// With a `resource_link` to an artefact.
-    #[allow(dead_code, reason = "tools of later steps")]
     pub(crate) fn with_link(mut self, link: Resource) -> Self {
         self.links.push(link);
         self
     }
+}
+
+/// What was meant by filters, where nothing matches them: the values nearest to those that do not occur.
+pub(crate) async fn meant(
+    engine: &Engine,
+    principal: &Principal,
+    filters: &[(Dimension, Vec<Option<String>>)],
+) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for (dimension, values) in filters {
+        for value in values.iter().flatten() {
+            let nearest = engine.nearest_values(principal, *dimension, value).await?;
+            if nearest.is_empty() || nearest.contains(value) {
+                continue;
+            }
+            let nearest: Vec<String> = nearest.iter().map(|value| format!("\"{}\"", clean(value))).collect();
+            notes.push(format!(
+                "{} \"{}\" does not occur; did you mean {}?",
+                dimension.name(),
+                clean(value),
+                nearest.join(", ")
+            ));
+        }
+    }
+    Ok(notes)
 }
 
 /// All tools, always in this order: a client's prompt cache depends on it.
@@ -116,8 +144,6 @@ pub(crate) async fn ask(shared: &Shared, principal: &Principal, name: &str, argu
         principal,
         arguments: Some(object(arguments)),
         progress: &Progress::unheard(),
-        cancel: &CancellationToken::new(),
-        client: &Client::default(),
         confirmation: &Confirmation::unasked(),
     };
     match call(name, call_).await {

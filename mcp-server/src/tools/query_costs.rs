@@ -13,7 +13,7 @@ use spanledger_query::spend::Interval;
 use spanledger_query::time::{format_instant, parse_instant};
 use spanledger_query::{CostReport, CostRequest, CostRow, Dimension, Error, Result};
 
-use super::{Answer, Call, nullable_text, reading_tool};
+use super::{Answer, Call, meant, nullable_text, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::{ANSWER_TOKENS, COST_ROWS_DEFAULT, COST_ROWS_MAX, ROWS_TOKENS_MAX};
 use crate::shared::hex;
@@ -127,7 +127,8 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         .await?;
     let mut notes = Vec::new();
     if grown.report.total.calls.unwrap_or(0) == 0 && grown.report.total.tokens == 0 {
-        notes = without_match(&call, &question).await?;
+        notes.push("nothing matches; describe_data says which time and values there are".to_owned());
+        notes.extend(meant(call.engine, call.principal, &question.request.filters).await?);
     }
     let link = question.page.as_ref().and_then(|page| call.shared.link(page));
     Ok(written(&grown, &question, notes, link))
@@ -262,27 +263,6 @@ fn digest(arguments: Option<&JsonObject>) -> String {
     let mut digest = hex(&Sha256::digest(Value::Object(arguments).to_string()));
     digest.truncate(12);
     digest
-}
-
-/// What was meant, where nothing matches: the values nearest to those asked for.
-async fn without_match(call: &Call<'_>, question: &Question) -> Result<Vec<String>> {
-    let mut notes = vec!["nothing matches; describe_data says which time and values there are".to_owned()];
-    for (dimension, values) in &question.request.filters {
-        for value in values.iter().flatten() {
-            let nearest = call.engine.nearest_values(call.principal, *dimension, value).await?;
-            if nearest.is_empty() || nearest.contains(value) {
-                continue;
-            }
-            let nearest: Vec<String> = nearest.iter().map(|value| format!("\"{}\"", clean(value))).collect();
-            notes.push(format!(
-                "{} \"{}\" does not occur; did you mean {}?",
-                dimension.name(),
-                clean(value),
-                nearest.join(", ")
-            ));
-        }
-    }
-    Ok(notes)
 }
 
 /// A row of the answer before it is cut: a group, or a point of its series.

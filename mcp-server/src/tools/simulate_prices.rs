@@ -7,7 +7,7 @@ use spanledger_query::time::format_instant;
 use spanledger_query::what_if::{Scenario, Tally, WhatIfRequest};
 use spanledger_query::{Dimension, Error, Result};
 
-use super::{Answer, Call, nullable_text, reading_tool};
+use super::{Answer, Call, meant, nullable_text, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::{COST_ROWS_DEFAULT, COST_ROWS_MAX};
 use crate::question;
@@ -86,6 +86,7 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     };
     let progress = call.progress.clone();
     let tell = move |done, total| progress.report(done, Some(total), "calls priced");
+    let filters = request.filters.clone();
     let report = call.engine.what_if(call.principal, request, &tell).await?;
 
     let names = by.iter().map(|dimension| dimension.name());
@@ -158,6 +159,9 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     }
     if truncated {
         notes.push("the smaller groups are summed up as other; split by less, or filter".to_owned());
+    }
+    if report.scenarios.iter().all(|scenario| scenario.total.calls == 0) {
+        notes.extend(meant(call.engine, call.principal, &filters).await?);
     }
     notes.push(DATA_NOTE.to_owned());
     let mut text = rows.tsv(1 + by.len());

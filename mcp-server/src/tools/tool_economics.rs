@@ -7,7 +7,7 @@ use spanledger_query::measures::NAMES;
 use spanledger_query::time::format_instant;
 use spanledger_query::{CostRow, Dimension, Error, Result};
 
-use super::{Answer, Call, nullable_text, reading_tool};
+use super::{Answer, Call, meant, nullable_text, reading_tool};
 use crate::arguments::Arguments;
 use crate::limits::{COST_ROWS_DEFAULT, COST_ROWS_MAX};
 use crate::question;
@@ -96,6 +96,9 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         notes.push(format!(
             "cheaper ones are summed up as other; raise limit (at most {COST_ROWS_MAX})"
         ));
+    }
+    if report.total.calls.unwrap_or(0) == 0 && report.total.tokens == 0 {
+        notes.extend(meant(call.engine, call.principal, &request.filters).await?);
     }
     notes.push(DATA_NOTE.to_owned());
     text.push_str(&format!(

@@ -81,7 +81,7 @@ fn lines(request: &AnomalyRequest, span: (i64, i64)) -> String {
 /// The same of its sums by day or hour, where they have what the conditions ask.
 fn sums_of_lines(request: &AnomalyRequest, span: (i64, i64)) -> String {
     let costs = as_costs(request, span);
-    from(Source::of(&costs, &[]), &costs)
+    from(Source::with_causes(&costs, &[]), &costs)
 }
 
 fn from(source: Source, costs: &CostRequest) -> String {

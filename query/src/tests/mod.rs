@@ -361,6 +361,7 @@ pub(crate) fn call(tenant: &str, n: u8, kind: CallKind, start_ns: i64, team: &st
             service: Some(if team == CANARY { CANARY.into() } else { "desk".into() }),
             team: Some(team.to_owned()),
             agent: Some(if team == CANARY { CANARY.into() } else { "triage".into() }),
+            user_id: (n % 2 == 1).then(|| if team == CANARY { CANARY.into() } else { "ada".into() }),
             session_id: Some("session-1".into()),
             ..Dimensions::default()
         },

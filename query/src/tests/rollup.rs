@@ -6,11 +6,12 @@ use spanledger_lake::tables::{calls, ledger_lines};
 use spanledger_model::{Bucket, CallKind};
 
 use super::{Books, DAY_NS, Fixture, MINUTE_NS, NOW_NS, RIVAL, call};
+use crate::change::{Change, ChangeRequest};
 use crate::costs::{CostReport, CostRequest, Dimension};
 use crate::spend::{Interval, SpendPoint};
 
 /// Everything that is read from the sums, for several principals, splits, filters and times.
-async fn answers(fixture: &Fixture) -> (Vec<CostReport>, Vec<Vec<SpendPoint>>, Vec<String>) {
+async fn answers(fixture: &Fixture) -> (Vec<CostReport>, Vec<Vec<SpendPoint>>, Vec<Change>, Vec<String>) {
     let confined = RowFilter::new([("team".to_owned(), vec!["research".to_owned()])]).unwrap();
     let principals = [
         Principal::local(),
@@ -24,6 +25,8 @@ async fn answers(fixture: &Fixture) -> (Vec<CostReport>, Vec<Vec<SpendPoint>>, V
         "day,tool",
         "method,cause,touch",
         "provider,environment,agent",
+        "user_id,model",
+        "user_id,tool",
     ];
     let times = [
         (None, None),
@@ -39,8 +42,9 @@ async fn answers(fixture: &Fixture) -> (Vec<CostReport>, Vec<Vec<SpendPoint>>, V
         )],
         vec![(Dimension::parse("bucket").unwrap(), vec![Some("output".to_owned())])],
         vec![(Dimension::parse("model").unwrap(), vec![Some("in-house-7b".to_owned())])],
+        vec![(Dimension::parse("user_id").unwrap(), vec![Some("ada".to_owned()), None])],
     ];
-    let (mut reports, mut series) = (Vec::new(), Vec::new());
+    let (mut reports, mut series, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for principal in &principals {
         // Each filter with several splits and times, not each with each: a debug build is slow.
         for (n, filter) in filters.iter().enumerate() {
@@ -69,15 +73,27 @@ async fn answers(fixture: &Fixture) -> (Vec<CostReport>, Vec<Vec<SpendPoint>>, V
             );
         }
     }
+    for by in ["", "user_id", "tool"] {
+        let request = ChangeRequest {
+            since_ns: Some(NOW_NS - DAY_NS - DAY_NS / 2),
+            until_ns: Some(NOW_NS),
+            by: Dimension::parse_list(by).unwrap(),
+            ..ChangeRequest::default()
+        };
+        let change = fixture.engine.explain_change(&Principal::local(), &request).await;
+        changes.push(change.unwrap());
+    }
     let mut sums = Vec::new();
     for sql in [
         "SELECT time, team, SUM(effective_cost), SUM(list_cost), SUM(tokens), SUM(n_calls) FROM rollup_hour GROUP BY time, team ORDER BY 1, 2",
         "SELECT time, kind, status, unpriced, SUM(calls) FROM rollup_hour_calls WHERE time < now() GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
+        "SELECT time, user_id, method, SUM(effective_cost), SUM(tokens) FROM rollup_users GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        "SELECT user_id, unpriced, SUM(calls) FROM rollup_users_calls GROUP BY 1, 2 ORDER BY 1, 2",
         "SELECT SUM(tokens) FROM rollup_hour WHERE day = DATE '2026-11-21' AND effective_cost IS NULL",
     ] {
         sums.push(fixture.answer(sql).await);
     }
-    (reports, series, sums)
+    (reports, series, changes, sums)
 }
 
 /// Late lines of the same hours: one takes a line back, one is unpriced.
@@ -144,6 +160,9 @@ async fn sums_by_hour_add_up_to_the_lines() {
             fixture.answer(&sql).await
         };
         assert_eq!(ask("rollup_hour").await, ask("ledger").await, "{group}");
+        if !group.contains("cause") {
+            assert_eq!(ask("rollup_users").await, ask("ledger").await, "{group}");
+        }
     }
 }
 

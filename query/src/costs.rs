@@ -688,11 +688,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The fewest rows that have all that is asked. `request` is of whole hours.
+    /// The fewest rows that have all that is asked: sums for a request of whole hours.
     pub(crate) fn of(request: &CostRequest, by: &[Dimension]) -> Self {
         let filters = request.filters.iter().map(|(dimension, _)| dimension);
         let asked: Vec<&Dimension> = by.iter().chain(filters).collect();
-        if asked.iter().any(|dimension| dimension.is_of_lines()) {
+        let bounds = [request.since_ns, request.until_ns];
+        let is_whole = |width_ns: i64| bounds.iter().flatten().all(|ns| ns % width_ns == 0);
+        if !is_whole(HOUR_NS) || asked.iter().any(|dimension| dimension.is_of_lines()) {
             return Self::Lines;
         }
         if asked.iter().any(|dimension| dimension.name == "user_id") {
@@ -701,9 +703,7 @@ impl Source {
                 false => Self::Users,
             };
         }
-        let bounds = [request.since_ns, request.until_ns];
-        let is_of_days = bounds.iter().flatten().all(|ns| ns % (24 * HOUR_NS) == 0);
-        if is_of_days && !by.contains(&Interval::Hour.dimension()) {
+        if is_whole(24 * HOUR_NS) && !by.contains(&Interval::Hour.dimension()) {
             Self::Days
         } else {
             Self::Hours
@@ -735,6 +735,14 @@ impl Source {
             Self::Hours => rollup::HOUR[1],
             Self::Days => rollup::DAY[1],
             Self::Users => rollup::USERS[1],
+        }
+    }
+
+    /// The first time of a row, and the last, in SQL on that table.
+    pub(crate) fn times(self) -> [&'static str; 2] {
+        match self {
+            Self::Lines => ["time", "time"],
+            Self::Hours | Self::Days | Self::Users => ["first_time", "last_time"],
         }
     }
 

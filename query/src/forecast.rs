@@ -14,7 +14,9 @@ use spanledger_ledger::budget::Period;
 use spanledger_ledger::forecast::{Forecast, HISTORY_DAYS_MAX, INTERVAL_PERCENT_DEFAULT, Method, Series, forecast};
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{CURRENCY, CostRequest, Dimension, conditions, group_by, needs_kind, on_ledger, whole_hours};
+use crate::costs::{
+    CURRENCY, CostRequest, Dimension, Source, conditions, group_by, needs_kind, on_ledger, whole_hours,
+};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::limits::ROWS_MAX;
@@ -253,7 +255,8 @@ pub(crate) async fn daily_costs(
     let sql = format!(
         "SELECT time_bucket('1 day', l.time) AS point, {key} AS key, SUM(l.effective_cost) AS cost, \
          SUM(CASE WHEN l.effective_cost IS NULL THEN l.tokens END) AS unpriced_tokens \
-         FROM ledger l{join}{}{} ORDER BY 2, 1",
+         FROM {} l{join}{}{} ORDER BY 2, 1",
+        Source::of(request, &request.by).lines(),
         conditions(request, "l.time", &on_ledger),
         group_by(2)
     );

@@ -35,7 +35,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::{MemTable, TableType, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
-use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::functions_aggregate::expr_fn::{max, min, sum};
 use datafusion::logical_expr::expr_fn::cast as cast_to;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
@@ -89,6 +89,8 @@ const LINE_SUMS: [&str; 6] = [
     "contracted_cost",
     "effective_cost",
 ];
+/// The first and the last of their times, as they are.
+const EXTREMES: [&str; 2] = ["first_time", "last_time"];
 /// A sum of some lines with and some without it would hide what is unknown: both kinds get rows of their own.
 const KEPT_APART: [&str; 3] = ["list_cost", "contracted_cost", "effective_cost"];
 
@@ -133,6 +135,8 @@ struct Columns {
     keys: Vec<(Expr, String)>,
     /// What is summed.
     sums: Vec<(Expr, String)>,
+    /// What the least, and the greatest, is kept of.
+    extremes: [Expr; 2],
     /// What else rows are told apart by, without being columns.
     apart: Vec<Expr>,
 }
@@ -156,6 +160,7 @@ impl Columns {
             return Ok(Self {
                 keys,
                 sums: LINE_SUMS.map(|name| (ident(name), name.to_owned())).to_vec(),
+                extremes: [ident("time"), ident("time")],
                 apart: KEPT_APART.map(|name| ident(name).is_null()).to_vec(),
             });
         }
@@ -174,6 +179,7 @@ impl Columns {
                 (lit(1_i64), "calls".to_owned()),
                 (ident("reported_cost"), "reported_cost".to_owned()),
             ],
+            extremes: [ident("time"), ident("time")],
             apart: vec![ident("reported_cost").is_null()],
         })
     }
@@ -188,8 +194,16 @@ impl Columns {
         Ok(Self {
             keys,
             sums: same(&self.sums),
+            extremes: EXTREMES.map(ident),
             apart: self.apart.clone(),
         })
+    }
+
+    /// Each with its name, in the order in which they are columns.
+    fn all(&self) -> Vec<(Expr, String)> {
+        let extremes = self.extremes.iter().cloned().zip(EXTREMES.map(str::to_owned));
+        let summed = self.keys.iter().chain(&self.sums).cloned();
+        summed.chain(extremes).collect()
     }
 
     /// Rows summed up, each column of the type that `schema` says.
@@ -200,6 +214,9 @@ impl Columns {
         let keys = keys.map(|(expression, name)| expression.clone().alias(format!("key_{name}")));
         let sums = self.sums.iter();
         let sums = sums.map(|(expression, name)| sum(expression.clone()).alias(format!("sum_{name}")));
+        let [first, last] = self.extremes.clone();
+        let extremes = [min(first), max(last)].into_iter().zip(EXTREMES);
+        let sums = sums.chain(extremes.map(|(expression, name)| expression.alias(format!("sum_{name}"))));
         let typed = schema.fields().iter().enumerate().map(|(index, field)| {
             let kind = if index < self.keys.len() { "key" } else { "sum" };
             let column = ident(format!("{kind}_{}", field.name()));
@@ -233,7 +250,7 @@ impl Rollup {
     fn new(state: &SessionState, of: Table, grain: Grain) -> Result<Self> {
         let stored = DFSchema::try_from(of.schema())?;
         let lines = Columns::of_lines(state, of, grain, &stored)?;
-        let fields = lines.keys.iter().chain(&lines.sums);
+        let fields = lines.all().into_iter();
         let fields = fields.map(|(expression, name)| Ok(Field::new(name, expression.get_type(&stored)?, true)));
         let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
         Ok(Self {
@@ -254,7 +271,7 @@ impl Rollup {
         bounds: Option<Expr>,
         columns: &[usize],
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let all: Vec<&(Expr, String)> = self.lines.keys.iter().chain(&self.lines.sums).collect();
+        let all = self.lines.all();
         let (stored, mut read) = (rows.schema(), BTreeSet::new());
         for column in columns.iter().flat_map(|index| all[*index].0.column_refs()) {
             read.insert(stored.index_of(&column.name)?);
@@ -343,7 +360,8 @@ pub(crate) struct Rollups {
 struct Kept {
     /// By path of the file and grain; `None` where its sums would hardly be fewer rows.
     sums: HashMap<String, [Option<RecordBatch>; 3]>,
-    bytes: usize,
+    /// All of them, and of these the sums of users.
+    bytes: [usize; 2],
 }
 
 impl Rollups {
@@ -406,7 +424,7 @@ impl Rollups {
             for file in files {
                 let is_wanted = {
                     let kept = self.kept.lock();
-                    !kept.sums.contains_key(&file.path) && kept.bytes < ROLLUP_BYTES_MAX
+                    !kept.sums.contains_key(&file.path) && kept.bytes[0] < ROLLUP_BYTES_MAX
                 };
                 if is_wanted {
                     let hours = by_hour.sums_of_file(file, state).await?;
@@ -463,7 +481,7 @@ fn make(
         match runtime.block_on(rollups.make_all(lake, state, Worth::default())) {
             Ok(0) => {}
             Ok(n_files) => {
-                let bytes = rollups.kept.lock().bytes;
+                let [bytes, _] = rollups.kept.lock().bytes;
                 tracing::debug!(n_files, bytes, "summed up data files by hour");
             }
             // A file that was merged away meanwhile, or no memory: questions read the lines.
@@ -481,24 +499,36 @@ impl Kept {
         self.sums.retain(|path, sums| {
             let is_live = is_live(path);
             if !is_live {
-                self.bytes -= bytes_of(sums);
+                for (bytes, freed) in self.bytes.iter_mut().zip(bytes_of(sums)) {
+                    *bytes -= freed;
+                }
             }
             is_live
         });
     }
 
     fn keep(&mut self, file: &DataFile, sums: [RecordBatch; 3], worth: Worth) {
-        let sums = sums.map(|sums| {
+        let mut sums = sums.map(|sums| {
             let n_rows = u64::try_from(sums.num_rows()).unwrap_or(u64::MAX);
             (n_rows.saturating_mul(worth.growth_min) <= file.n_rows).then_some(sums)
         });
-        self.bytes += bytes_of(&sums);
+        // There are the most of users, who are asked for the least: the others keep half of the room.
+        if self.bytes[1] + bytes_of(&sums)[1] > ROLLUP_BYTES_MAX / 2 {
+            sums[Grain::User as usize] = None;
+        }
+        for (bytes, more) in self.bytes.iter_mut().zip(bytes_of(&sums)) {
+            *bytes += more;
+        }
         self.sums.insert(file.path.clone(), sums);
     }
 }
 
-fn bytes_of(sums: &[Option<RecordBatch>]) -> usize {
-    sums.iter().flatten().map(RecordBatch::get_array_memory_size).sum()
+/// Bytes of all sums of a file, and of those of users.
+fn bytes_of(sums: &[Option<RecordBatch>; 3]) -> [usize; 2] {
+    let bytes = sums
+        .each_ref()
+        .map(|sums| sums.as_ref().map_or(0, RecordBatch::get_array_memory_size));
+    [bytes.iter().sum(), bytes[Grain::User as usize]]
 }
 
 impl Rollup {

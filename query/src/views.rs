@@ -57,7 +57,7 @@ pub const TABLES: [TableInfo; 29] = [
     },
     TableInfo {
         name: "rollup_hour",
-        description: "sums of ledger by hour (time: its start) and all dimensions but user, session, trace and call: far faster; a group may have several rows, so sum them",
+        description: "sums of ledger by hour (time: its start) and all dimensions but user, session, trace and call; also first_time, last_time: far faster; a group may have several rows, so sum them",
     },
     TableInfo {
         name: "rollup_hour_calls",
@@ -239,17 +239,17 @@ SELECT provider, model,
        SUM(t) AS tokens,
        SUM(i) AS input_tokens,
        SUM(o) AS output_tokens,
-       MIN(time) AS first_seen,
-       MAX(time) AS last_seen
+       MIN(first_time) AS first_seen,
+       MAX(last_time) AS last_seen
 FROM (
   SELECT provider, model, CAST(0 AS BIGINT) AS n, tokens AS t,
          CASE WHEN bucket IN ('input', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'audio_input', 'image_input') THEN tokens END AS i,
          CASE WHEN bucket IN ('output', 'reasoning', 'audio_output') THEN tokens END AS o,
-         time
+         first_time, last_time
   FROM rollup_hour
   WHERE effective_cost IS NULL
   UNION ALL
-  SELECT provider, model, calls, NULL, NULL, NULL, time
+  SELECT provider, model, calls, NULL, NULL, NULL, first_time, last_time
   FROM rollup_hour_calls
   WHERE unpriced
 )
@@ -457,6 +457,6 @@ mod tests {
         for view in &VIEWS {
             assert!(table_names().contains(&view.name), "{}", view.name);
         }
-        assert_eq!(table_names().len(), Table::ALL.len() + VIEWS.len() + 7);
+        assert_eq!(table_names().len(), Table::ALL.len() + VIEWS.len() + 9);
     }
 }

@@ -193,7 +193,11 @@ async fn values(call: &Call<'_>, dimension: Dimension, search: Option<&str>) -> 
 
 /// Everything at a glance.
 async fn overview(call: &Call<'_>) -> Result<Answer> {
-    let range = ask(call, "SELECT MIN(time) AS first, MAX(time) AS last FROM calls").await?;
+    let range = ask(
+        call,
+        "SELECT MIN(first_time) AS first, MAX(last_time) AS last FROM rollup_day_calls",
+    )
+    .await?;
     let range = table(&range)?.0.rows_json();
     let bound = |index: usize| range.pointer(&format!("/0/{index}")).cloned().unwrap_or(Value::Null);
     let (first, last) = (bound(0), bound(1));

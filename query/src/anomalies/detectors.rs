@@ -73,28 +73,22 @@ fn as_costs(request: &AnomalyRequest, span: (i64, i64)) -> CostRequest {
     }
 }
 
-/// `FROM ledger l` with the conditions of a question.
-fn lines(request: &AnomalyRequest, span: (i64, i64)) -> String {
-    from(Source::Lines, &as_costs(request, span))
-}
-
-/// The same of its sums by day or hour, where they have what the conditions ask.
-fn sums_of_lines(request: &AnomalyRequest, span: (i64, i64)) -> String {
-    let costs = as_costs(request, span);
-    from(Source::with_causes(&costs, &[]), &costs)
-}
-
-fn from(source: Source, costs: &CostRequest) -> String {
+/// `FROM ledger l` with the conditions of a question, or its sums by day or hour where they have what is asked; and
+/// its columns of the first and the last time.
+fn lines(request: &AnomalyRequest, span: (i64, i64)) -> (String, [&'static str; 2]) {
+    let costs = &as_costs(request, span);
+    let source = Source::with_causes(costs, &[]);
     let join = if needs_kind(costs, &[]) {
         " LEFT JOIN (SELECT call_id, kind FROM calls) c ON l.call_id = c.call_id"
     } else {
         ""
     };
-    format!(
+    let from = format!(
         "FROM {} l{join}{}",
         source.lines(),
         conditions(costs, "l.time", &on_ledger)
-    )
+    );
+    (from, source.times())
 }
 
 /// `FROM calls` with the conditions of a question; those on what only lines have do not count.
@@ -227,7 +221,7 @@ async fn cache_collapses(
          SUM(CASE WHEN l.bucket <> 'cache_read' THEN l.effective_cost END) AS cost \
          {} AND {} AND l.effective_cost IS NOT NULL GROUP BY 1, 2, 3, 4 HAVING SUM(l.tokens) >= {CACHE_TOKENS_MIN} ORDER BY day",
         team.group_name(on_ledger(&team)),
-        sums_of_lines(request, (sums.first_ns, judged.1)),
+        lines(request, (sums.first_ns, judged.1)).0,
         crate::views::IS_INPUT,
     );
     let answer = ask(session, &sql).await?;
@@ -311,11 +305,11 @@ async fn new_models(
         filters: request.filters.clone(),
         ..AnomalyRequest::default()
     };
+    let (from, [first, _]) = lines(&all, (0, judged.1));
     let sql = format!(
-        "SELECT provider, model, first, cost, tokens FROM (SELECT l.provider AS provider, l.model AS model, MIN(l.time) AS first, \
-         SUM(l.effective_cost) AS cost, SUM(l.tokens) AS tokens {} AND l.model IS NOT NULL GROUP BY 1, 2) \
+        "SELECT provider, model, first, cost, tokens FROM (SELECT l.provider AS provider, l.model AS model, MIN(l.{first}) AS first, \
+         SUM(l.effective_cost) AS cost, SUM(l.tokens) AS tokens {from} AND l.model IS NOT NULL GROUP BY 1, 2) \
          WHERE {} ORDER BY cost DESC NULLS LAST, model LIMIT {FINDINGS_MAX}",
-        lines(&all, (0, judged.1)),
         within("first", (judged.0.max(sums.first_ns + DAY_NS), judged.1)),
     );
     let answer = ask(session, &sql).await?;
@@ -341,10 +335,10 @@ async fn new_models(
 
 /// Models whose usage has no price.
 async fn unpriced(session: &Session, request: &AnomalyRequest, judged: (i64, i64)) -> Result<Vec<Episode>> {
+    let (from, [first, last]) = lines(request, judged);
     let sql = format!(
-        "SELECT l.provider AS provider, l.model AS model, SUM(l.tokens) AS tokens, MIN(l.time) AS first, MAX(l.time) AS last \
-         {} AND l.effective_cost IS NULL GROUP BY 1, 2 HAVING SUM(l.tokens) <> 0 ORDER BY tokens DESC, model LIMIT {FINDINGS_MAX}",
-        lines(request, judged),
+        "SELECT l.provider AS provider, l.model AS model, SUM(l.tokens) AS tokens, MIN(l.{first}) AS first, MAX(l.{last}) AS last \
+         {from} AND l.effective_cost IS NULL GROUP BY 1, 2 HAVING SUM(l.tokens) <> 0 ORDER BY tokens DESC, model LIMIT {FINDINGS_MAX}",
     );
     let answer = ask(session, &sql).await?;
     let found = rows(&answer).filter_map(|row| {
@@ -363,12 +357,12 @@ async fn unpriced(session: &Session, request: &AnomalyRequest, judged: (i64, i64
 /// Unit prices that another version of the price book, or another price in it, changed.
 async fn prices(session: &Session, request: &AnomalyRequest, judged: (i64, i64)) -> Result<Vec<Episode>> {
     let history = judged.0.saturating_sub(super::HISTORY_DAYS * DAY_NS);
+    let (from, [first, _]) = lines(request, (history, judged.1));
     let sql = format!(
         "SELECT l.provider AS provider, l.model AS model, l.bucket AS bucket, l.price_id AS price_id, \
-         l.price_version AS price_version, MIN(l.time) AS first, SUM(l.effective_cost) AS cost, SUM(l.tokens) AS tokens \
-         {} AND l.price_id IS NOT NULL AND l.effective_cost IS NOT NULL \
+         l.price_version AS price_version, MIN(l.{first}) AS first, SUM(l.effective_cost) AS cost, SUM(l.tokens) AS tokens \
+         {from} AND l.price_id IS NOT NULL AND l.effective_cost IS NOT NULL \
          GROUP BY 1, 2, 3, 4, 5 HAVING SUM(l.tokens) > 0 ORDER BY provider, model, bucket, first, price_version",
-        lines(request, (history, judged.1)),
     );
     let answer = ask(session, &sql).await?;
     let mut found: Vec<Episode> = Vec::new();

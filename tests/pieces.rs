@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use spanledger_testkit::captures::Capture;
+use spanledger_testkit::otlp::{Body, Encoding, Signal};
 use spanledger_testkit::server::Server;
 use tempfile::TempDir;
 
-use crate::support::{BINARY, TestServer, data_of, plain, run_ok};
+use crate::support::{BINARY, TestServer, data_of, int, plain, run_ok};
 
 /// Emitters that tell definitions, messages, or sizes of results, in one conversation of several calls.
 const CAPTURES: [&str; 5] = [
@@ -118,4 +119,125 @@ async fn divided_by_tokens_alone_they_are_too_and_trace_shows_them() {
     for part in ["what each model call paid for", "again", "avoidable"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
+}
+
+/// A call of claude-sonnet-4-5, which costs 6 USD a million in and 22.5 out above 200,000 input tokens, else 3 and 15; it
+/// sends the definitions of two tools, a large one and a small one.
+fn call_of(id: &str, conversation: &str, input: i64, start_ns: u128) -> Value {
+    let text = |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
+    let count = |key: &str, value: i64| json!({ "key": key, "value": { "intValue": value.to_string() } });
+    let tool = |name: &str, n: usize| json!({ "name": name, "description": "x ".repeat(n), "parameters": {} });
+    let message = json!([{ "role": "user", "parts": [{ "type": "text", "content": "word ".repeat(8_000) }] }]);
+    json!({
+        "traceId": format!("{id}{id}"), "spanId": id, "name": "chat", "kind": 3,
+        "startTimeUnixNano": start_ns.to_string(), "endTimeUnixNano": (start_ns + 1_000_000_000).to_string(),
+        "attributes": [
+            text("gen_ai.operation.name", "chat"),
+            text("gen_ai.provider.name", "anthropic"),
+            text("gen_ai.request.model", "claude-sonnet-4-5"),
+            text("gen_ai.conversation.id", conversation),
+            text("gen_ai.tool.definitions", &json!([tool("search", 3_000), tool("create", 150)]).to_string()),
+            text("gen_ai.input.messages", &message.to_string()),
+            count("gen_ai.usage.input_tokens", input),
+            count("gen_ai.usage.output_tokens", OUTPUT),
+        ],
+    })
+}
+
+const OUTPUT: i64 = 100;
+/// Input of the call above the tier, and of the one below.
+const INPUTS: [i64; 2] = [210_000, 100_000];
+
+/// What such a call costs, in femto-USD.
+fn price(input: i64) -> i128 {
+    let (read, written) = if input > 200_000 {
+        (6_000_000_000, 22_500_000_000)
+    } else {
+        (3_000_000_000, 15_000_000_000)
+    };
+    i128::from(input) * read + i128::from(OUTPUT) * written
+}
+
+#[tokio::test]
+async fn what_a_tool_would_have_saved_sees_that_a_call_falls_below_a_tier() {
+    let server = TestServer::start().await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos();
+    let spans = json!([
+        call_of("a1a1a1a1a1a1a1a1", "large", INPUTS[0], now - 5_000_000_000),
+        call_of("b2b2b2b2b2b2b2b2", "small", INPUTS[1], now - 4_000_000_000),
+    ]);
+    let resource = json!({ "attributes": [{ "key": "service.name", "value": { "stringValue": "agent" } }] });
+    let body = json!({ "resourceSpans": [{ "resource": resource, "scopeSpans": [{ "scope": {}, "spans": spans }] }] });
+    let body = Body {
+        signal: Signal::Traces,
+        encoding: Encoding::Json,
+        bytes: body.to_string().into_bytes(),
+    };
+    assert_eq!(server.post(&body).await.unwrap().status, 200);
+    server.settled().await.unwrap();
+
+    // The tokens of each tool in each call, as the ledger has them.
+    let tokens = async |tool: &str, conversation: &str| {
+        let sql = format!(
+            "SELECT COALESCE(SUM(tokens), 0) AS n FROM ledger WHERE tool IN ({tool}) AND session_id = '{conversation}'"
+        );
+        int(&server.sql_row(&sql).await.unwrap(), "n")
+    };
+    let saved = async |tool: &str| {
+        let large = price(INPUTS[0]) - price(INPUTS[0] - tokens(tool, "large").await);
+        large + price(INPUTS[1]) - price(INPUTS[1] - tokens(tool, "small").await)
+    };
+    let (search, create, both) = (
+        saved("'search'").await,
+        saved("'create'").await,
+        saved("'search', 'create'").await,
+    );
+    let large = tokens("'search'", "large").await;
+    assert!(
+        INPUTS[0] - large < 200_000,
+        "without {large} tokens it is below the tier"
+    );
+    assert!(search > 0 && create > 0 && both != search + create);
+
+    let answer = server
+        .get("/api/v1/costs?by=tool&measures=true")
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    let avoidable = |row: &Value| femto(row["avoidable"].as_str().unwrap());
+    let row = |tool: &str| {
+        let rows = answer["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["tool"] == tool).unwrap().clone()
+    };
+    assert_eq!(avoidable(&row("search")), search, "{answer}");
+    assert_eq!(avoidable(&row("create")), create, "{answer}");
+    assert_eq!(avoidable(&answer["total"]), both, "{answer}");
+    assert!(search > femto(row("search")["cost"].as_str().unwrap()));
+    assert_eq!(create, femto(row("create")["cost"].as_str().unwrap()));
+    // One tool's filter, one conversation below the tier, and what a limit cuts off.
+    let get = async |query: &str| {
+        server
+            .get(&format!("/api/v1/costs?{query}"))
+            .await
+            .unwrap()
+            .json()
+            .unwrap()
+    };
+    let filtered = get("by=&tool=search&measures=true").await;
+    assert_eq!(avoidable(&filtered["total"]), search, "{filtered}");
+    let small = get("by=tool&session_id=small&measures=true").await;
+    let rows = small["rows"].as_array().unwrap();
+    let of_tools: Vec<&Value> = rows.iter().filter(|row| !row["tool"].is_null()).collect();
+    assert_eq!(of_tools.len(), 2, "{small}");
+    assert!(of_tools.iter().all(|row| row["avoidable"] == row["cost"]), "{small}");
+    let cut = get("by=tool&limit=1&measures=true").await;
+    assert!(cut["other"]["avoidable"].is_null(), "{cut}");
+    let at = server.addresses().http.clone();
+    let folder = server.data().parent().unwrap();
+    let text = run_ok(folder, &["costs", "--by", "tool", "--measures", "--url", &at]);
+    assert!(text.contains("avoidable"), "{text}");
 }

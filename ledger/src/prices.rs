@@ -611,6 +611,16 @@ impl<'a> ResolvedPrice<'a> {
         self.rate(unit, total_input_tokens)?.of_one()
     }
 
+    /// The input tokens of a request above which some token costs another price than below, or is billed a minimum.
+    /// `None` where what a token costs does not depend on the request.
+    #[must_use]
+    pub fn first_tier(&self) -> Option<i64> {
+        let minimum = (!self.minimums.is_empty()).then_some(0);
+        let tiers = self.priced().iter().filter_map(|unit| self.unit_price(unit));
+        let starts = tiers.flat_map(|price| price.tiers.iter().map(|tier| tier.start));
+        starts.chain(minimum).min()
+    }
+
     /// Minimum billing of the model.
     #[must_use]
     pub fn minimums(&self) -> &'a [Minimum] {

@@ -121,6 +121,11 @@ impl Dimension {
         Target::parse(self.name).is_some()
     }
 
+    /// The group of a value, as [`group_name`](Self::group_name) has it in SQL.
+    pub(crate) fn group_of(self, value: Option<String>) -> Option<String> {
+        value.or_else(|| self.is_allocated().then(|| UNALLOCATED.to_owned()))
+    }
+
     /// The name of its groups, by its column.
     pub(crate) fn group_name(self, column: String) -> String {
         if self.is_allocated() {
@@ -136,7 +141,7 @@ impl Dimension {
     }
 
     /// True for what a use was for: sums of users do not have it.
-    fn is_cause(self) -> bool {
+    pub(crate) fn is_cause(self) -> bool {
         matches!(
             self.name,
             "server" | "tool" | "prompt" | "resource_uri" | "cause" | "touch"

@@ -17,7 +17,7 @@
 //! | `sight` | which rows and columns a principal's role and scopes leave |
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |
-//! | [`costs`], [`measures`] | cost by dimension, and what of it tools cost; [`spend`] over time |
+//! | [`costs`], [`measures`], `avoidable` | cost by dimension, and what of it tools cost and could have saved; [`spend`] over time |
 //! | [`anomalies`] | spend out of the ordinary, with its money and its cause |
 //! | [`cost_series`] | a cost report over time and beside the period before |
 //! | [`change`] | why cost changed between two periods: parts that sum to it |
@@ -39,6 +39,7 @@
 
 mod allocated;
 pub mod anomalies;
+mod avoidable;
 pub mod catalog;
 pub mod change;
 pub mod cost_series;

@@ -1,8 +1,8 @@
 //! The measures of tools, for cost reports: what a definition, a result, a call cost, by any dimension.
 //!
-//! All but the last are sums of ledger lines, so groups add up to the total as costs do; the definitions are those
-//! of `tool_economics`. A definition is idle in a conversation in which its tool was never called. `cost_per_success` is a
-//! quotient and adds up to nothing. Also how surely the cost of a report is divided, by method.
+//! All but the last two are sums of ledger lines, so groups add up to the total as costs do; the definitions are those
+//! of `tool_economics`. A definition is idle in a conversation in which its tool was never called. `avoidable` is one too
+//! where no price has tiers ([`crate::avoidable`]); `cost_per_success` is a quotient and adds up to nothing. Also how surely the cost of a report is divided, by method.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::rows::{Row, rows};
 
 /// Names of the measures, in the order of an answer.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "context_tax",
     "idle_tax",
     "first_touch",
@@ -25,22 +25,28 @@ pub const NAMES: [&str; 8] = [
     "call_cost",
     "direct",
     "lifetime_cost",
+    "avoidable",
     "cost_per_success",
 ];
+
+/// Place of what is avoidable.
+const AVOIDABLE: usize = 7;
 
 /// What tools cost in a group; `None` where no priced line tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Measures {
     /// The sums, in the order of [`NAMES`] without the last.
-    sums: [Option<FemtoUsd>; 7],
+    sums: [Option<FemtoUsd>; 8],
     /// Calls of tools that did not fail.
     successes: i64,
+    /// True where what is avoidable is more than its lines: then it adds up to nothing.
+    saves_more: bool,
 }
 
 impl Measures {
     /// The measures in the order of [`NAMES`].
     #[must_use]
-    pub fn values(&self) -> [Option<FemtoUsd>; 8] {
+    pub fn values(&self) -> [Option<FemtoUsd>; 9] {
         let [
             context_tax,
             idle_tax,
@@ -49,6 +55,7 @@ impl Measures {
             call_cost,
             direct,
             lifetime_cost,
+            avoidable,
         ] = self.sums;
         let per_success = lifetime_cost
             .filter(|_| self.successes > 0)
@@ -61,6 +68,7 @@ impl Measures {
             call_cost,
             direct,
             lifetime_cost,
+            avoidable,
             per_success,
         ]
     }
@@ -69,7 +77,15 @@ impl Measures {
         Self {
             sums: std::array::from_fn(|at| row.cost(NAMES[at])),
             successes: row.count("successes"),
+            saves_more: false,
         }
+    }
+
+    /// With what is avoidable beyond the lines, or without where that is not known.
+    pub(crate) fn save_more(&mut self, more: Option<FemtoUsd>) {
+        let avoidable = &mut self.sums[AVOIDABLE];
+        *avoidable = avoidable.zip(more).map(|(lines, more)| lines + more);
+        self.saves_more |= more != Some(FemtoUsd::ZERO);
     }
 
     /// What is left when `part` is taken out.
@@ -93,6 +109,10 @@ impl Measures {
             };
         }
         self.successes += other.successes;
+        self.saves_more |= other.saves_more;
+        if self.saves_more {
+            self.sums[AVOIDABLE] = None;
+        }
         self
     }
 
@@ -169,7 +189,7 @@ pub(crate) async fn add(
     total.measures = Some(all);
     if request.by.is_empty() {
         shown.iter_mut().for_each(|row| row.measures = Some(all));
-        return Ok(());
+        return crate::avoidable::correct(session, request, shown, None, total).await;
     }
     let by_keys: HashMap<Vec<Option<String>>, Measures> = rows(&grouped)
         .map(|row| {
@@ -180,15 +200,16 @@ pub(crate) async fn add(
         })
         .collect();
     let mut rest = all;
-    for row in shown {
+    for row in shown.iter_mut() {
         let measures = by_keys.get(&row.keys).copied().unwrap_or_default();
         rest = rest.without(&measures);
         row.measures = Some(measures);
     }
-    if let Some(other) = other {
+    let mut other = other;
+    if let Some(other) = &mut other {
         other.measures = Some(rest);
     }
-    Ok(())
+    crate::avoidable::correct(session, request, shown, other, total).await
 }
 
 fn kind_join(request: &CostRequest, by: &[Dimension]) -> &'static str {
@@ -214,7 +235,7 @@ fn sql(request: &CostRequest, by: &[Dimension]) -> String {
     let group = group_by(by.len());
     let nothing = "CASE WHEN l.effective_cost IS NOT NULL THEN CAST(0 AS DECIMAL(38,15)) END";
     let is_carry = "COALESCE(l.touch = 'carry', false)";
-    let sums: String = NAMES[..7]
+    let sums: String = NAMES[..=AVOIDABLE]
         .iter()
         .map(|name| format!("SUM({name}) AS {name}, "))
         .collect();
@@ -243,7 +264,8 @@ fn sql(request: &CostRequest, by: &[Dimension]) -> String {
          SUM(CASE WHEN {is_carry} THEN l.effective_cost ELSE {nothing} END) FILTER (WHERE l.cause = 'result') AS carry, \
          SUM(l.effective_cost) FILTER (WHERE l.cause = 'call') AS call_cost, \
          SUM(l.effective_cost) FILTER (WHERE l.cause NOT IN ('definition', 'result', 'call')) AS direct, \
-         SUM(l.effective_cost) AS lifetime_cost, CAST(0 AS BIGINT) AS successes \
+         SUM(l.effective_cost) AS lifetime_cost, \
+         SUM(l.effective_cost) FILTER (WHERE l.cause <> 'direct') AS avoidable, CAST(0 AS BIGINT) AS successes \
          FROM {lines} l{kinds}{}{group}",
         where_also(&is_tool),
     );
@@ -256,7 +278,7 @@ fn sql(request: &CostRequest, by: &[Dimension]) -> String {
          LEFT ANTI JOIN ({used}) AS used ON used.server_key = COALESCE(l.server, '') \
          AND used.tool_key = COALESCE(l.tool, '') AND used.thread = COALESCE(l.session_id, l.trace_id){}{group}",
         absent(1),
-        absent(5),
+        absent(6),
         where_also("l.cause = 'definition' AND COALESCE(l.session_id, l.trace_id) IS NOT NULL"),
     ));
     if has_successes {
@@ -264,7 +286,7 @@ fn sql(request: &CostRequest, by: &[Dimension]) -> String {
         let and = if of_calls.is_empty() { " WHERE" } else { " AND" };
         sql.push_str(&format!(
             " UNION ALL SELECT {of_each}{}{} FROM {}{of_calls}{and} kind = 'tool' AND status <> 'error'{group}",
-            absent(7),
+            absent(8),
             source.count(),
             source.calls()
         ));

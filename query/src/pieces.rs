@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use spanledger_access::Principal;
+use spanledger_ledger::attribution::Policy;
 use spanledger_ledger::attribution::avoidable::Repricer;
 use spanledger_ledger::fold::Context;
 use spanledger_ledger::settle::plan::{Terms, divided};
@@ -52,7 +53,27 @@ struct ToolCost {
     avoidable: Option<FemtoUsd>,
 }
 
-async fn of_calls(session: &Session, call_ids: &[String]) -> Result<Value> {
+/// Calls of models that were divided again.
+pub(crate) struct DividedAgain {
+    /// Of the ids that were asked for, those whose records are still there.
+    pub(crate) calls: Vec<Again>,
+    /// True where only what shares an id with them was read.
+    narrowed: bool,
+    policy: Policy,
+}
+
+/// A call of a model, divided again.
+pub(crate) struct Again {
+    pub(crate) call: Call,
+    pub(crate) lines: Vec<LedgerLine>,
+    /// As the ledger has it.
+    own_cost: Option<String>,
+    /// True where it comes to that again, and all of its conversation was read.
+    pub(crate) is_exact: bool,
+}
+
+/// Divides the calls of models among these again, as settlement did.
+pub(crate) async fn divided_again(session: &Session, call_ids: &[String]) -> Result<DividedAgain> {
     let (stored, (first, last)) = stored(session, call_ids).await?;
     let days = conversation_days(session, call_ids, first, last).await?;
     let seeds: BTreeSet<&String> = stored.values().flat_map(|call| &call.observation_ids).collect();
@@ -64,29 +85,40 @@ async fn of_calls(session: &Session, call_ids: &[String]) -> Result<Value> {
         rules: session.shared_rules(),
         policy: session.policy(),
     };
-    let repricer = Repricer::new(&terms.book);
     let context = Context::of(&observations);
     let mut calls = Vec::new();
-    let mut tools: BTreeMap<(Option<String>, String), ToolCost> = BTreeMap::new();
     for component in components(observations, &seeds) {
         for (call, lines) in divided(&component, &context, &terms) {
-            let id = call.call_id.to_string();
-            let Some(was) = stored
-                .get(&id)
-                .filter(|_| call.kind.uses_a_model() && !lines.is_empty())
-            else {
+            let is_of_model = call.kind.uses_a_model() && !lines.is_empty();
+            let Some(was) = stored.get(&call.call_id.to_string()).filter(|_| is_of_model) else {
                 continue;
             };
             let own_cost = call.own_cost.map(|cost| cost.to_string());
-            let is_exact = own_cost == was.own_cost && !is_cut;
-            if is_exact {
-                count_tools(&call, &lines, &repricer, &mut tools);
-            }
-            calls.push((
-                call.start_ns,
-                call_json(&call, &lines, was.own_cost.as_deref(), is_exact, narrowed),
-            ));
+            calls.push(Again {
+                is_exact: own_cost == was.own_cost && !is_cut,
+                own_cost: was.own_cost.clone(),
+                call,
+                lines,
+            });
         }
+    }
+    Ok(DividedAgain {
+        calls,
+        narrowed,
+        policy: terms.policy,
+    })
+}
+
+async fn of_calls(session: &Session, call_ids: &[String]) -> Result<Value> {
+    let divided = divided_again(session, call_ids).await?;
+    let repricer = Repricer::new(&session.book());
+    let mut calls = Vec::new();
+    let mut tools: BTreeMap<(Option<String>, String), ToolCost> = BTreeMap::new();
+    for again in &divided.calls {
+        if again.is_exact {
+            count_tools(&again.call, &again.lines, &repricer, &mut tools);
+        }
+        calls.push((again.call.start_ns, call_json(again, divided.narrowed)));
     }
     calls.sort_by_key(|(start_ns, _)| *start_ns);
     let mut tools: Vec<((Option<String>, String), ToolCost)> = tools.into_iter().collect();
@@ -102,7 +134,7 @@ async fn of_calls(session: &Session, call_ids: &[String]) -> Result<Value> {
     });
     Ok(json!({
         "currency": crate::costs::CURRENCY,
-        "attribution": terms.policy.as_str(),
+        "attribution": divided.policy.as_str(),
         "calls": calls.into_iter().map(|(_, call)| call).collect::<Vec<_>>(),
         "tools": tools.collect::<Vec<_>>(),
     }))
@@ -177,8 +209,11 @@ fn count_tools(
     }
 }
 
-fn call_json(call: &Call, lines: &[LedgerLine], own_cost: Option<&str>, is_exact: bool, is_cut: bool) -> Value {
-    let mut pieces: Vec<&LedgerLine> = lines.iter().filter(|_| is_exact).collect();
+fn call_json(again: &Again, is_cut: bool) -> Value {
+    let Again {
+        call, lines, is_exact, ..
+    } = again;
+    let mut pieces: Vec<&LedgerLine> = lines.iter().filter(|_| *is_exact).collect();
     pieces.sort_by(|a, b| b.effective_cost.cmp(&a.effective_cost).then(b.tokens.cmp(&a.tokens)));
     let piece = |line: &&LedgerLine| {
         let cost = |cost: Option<FemtoUsd>| cost.map(|cost| cost.to_string());
@@ -198,7 +233,7 @@ fn call_json(call: &Call, lines: &[LedgerLine], own_cost: Option<&str>, is_exact
             "list_cost": cost(line.list_cost),
         })
     };
-    let why = match (is_exact, is_cut) {
+    let why = match (*is_exact, is_cut) {
         (true, _) => Value::Null,
         (false, true) => json!("the conversation has more records than are read again here"),
         (false, false) => json!(
@@ -210,7 +245,7 @@ fn call_json(call: &Call, lines: &[LedgerLine], own_cost: Option<&str>, is_exact
         "model": call.model.response_model.as_ref().or(call.model.request_model.as_ref()),
         "time": format_instant(call.start_ns),
         "start_ns": call.start_ns,
-        "own_cost": own_cost,
+        "own_cost": again.own_cost,
         "is_exact": is_exact,
         "why": why,
         "pieces": pieces.iter().map(piece).collect::<Vec<_>>(),

@@ -42,7 +42,7 @@ const MEASURES: [&str; 9] = [
 const CAUSES: [&str; 5] = ["server", "tool", "prompt", "resource_uri", "cause"];
 
 /// Columns that `--measures` adds.
-const TOOL_MEASURES: [&str; 8] = [
+const TOOL_MEASURES: [&str; 9] = [
     "context_tax",
     "idle_tax",
     "first_touch",
@@ -50,11 +50,12 @@ const TOOL_MEASURES: [&str; 8] = [
     "call_cost",
     "direct",
     "lifetime_cost",
+    "avoidable",
     "cost_per_success",
 ];
 
 /// Measures of the table for people with `--measures`.
-const TOOL_TABLE: [&str; 11] = [
+const TOOL_TABLE: [&str; 12] = [
     "cost",
     "calls",
     "errors",
@@ -65,6 +66,7 @@ const TOOL_TABLE: [&str; 11] = [
     "call_cost",
     "direct",
     "lifetime_cost",
+    "avoidable",
     "cost_per_success",
 ];
 

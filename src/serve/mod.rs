@@ -50,6 +50,10 @@ use ports::Ports;
 /// Time that open requests of the HTTP port get at shutdown. An event stream of an MCP client stays open
 /// for as long as it likes, so it is cut off here.
 const DRAIN: Duration = Duration::from_secs(3);
+/// From the signal to the end, as far as settlement may use it: what supervisors wait for before they kill.
+const STOP: Duration = Duration::from_secs(8);
+/// The last settlement gets this at least. What it does not finish, the next start does.
+const LAST_SETTLEMENT: Duration = Duration::from_secs(2);
 /// Characters of a service's name on the screen.
 const SERVICE_CHARS_MAX: usize = 100;
 /// How often the counters are looked at while the first span is awaited.
@@ -276,10 +280,16 @@ impl Server {
         }
         self.mcp.stop().await;
         self.credentials.audit.flush().await;
-        self.settler
-            .settle_now()
-            .await
-            .context("the last settlement failed; the next start makes up for it")?;
+        let left = STOP.saturating_sub(stopping.elapsed()).max(LAST_SETTLEMENT);
+        match tokio::time::timeout(left, self.settler.settle_now()).await {
+            Ok(settled) => settled
+                .map(drop)
+                .context("the last settlement failed; the next start makes up for it")?,
+            Err(_) => {
+                self.settler.abort();
+                tracing::info!("the last settlement was not finished; the next start goes on with it");
+            }
+        }
         drop((self.engine, self.settler));
         self.lake.shutdown().await?;
         self.telemetry.stop();

@@ -12,8 +12,9 @@
 //! that ended first before others, and what they can be found by is remembered ([`memory`]). What a later record
 //! belongs to is loaded again before it is folded, so the result is that of a settlement which forgets nothing.
 //! After a start, and for a rebuild, the key columns of all observations are read once to fill that memory; the
-//! records that may not be settled are then visited in the order of time, with what belongs to them. The bound
-//! does not hold against a single component that is larger, for a component is folded as a whole.
+//! records that may not be settled (after a start: those of files written lately that stand in no call or arrived
+//! lately) are then visited in the order of time, with what belongs to them. The bound does not hold against a single
+//! component that is larger, for a component is folded as a whole, nor for the ids of the calls of one file's time.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -41,6 +42,7 @@ use spanledger_lake::tables::Table;
 use spanledger_lake::{DataFile, Lake, Positions};
 use spanledger_model::{Clock, LineKind, ObservationId};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 use crate::allocation::RuleSet;
 use crate::error::{Error, Result};
@@ -48,7 +50,7 @@ use crate::prices::PriceBook;
 use components::{Arrival, Ask, ComponentId, Components, Dirty, Position};
 use keys::KEY_COLUMNS;
 use plan::{Plan, Settled, Terms};
-use reader::{Files, Load, Loading, MARK_SLACK_NS, Reader, Rows, from_lake, mark_of};
+use reader::{Files, Load, Loading, MARK_SLACK_NS, Reader, Rows, from_lake, is_set, mark_of, set_bit};
 
 /// Application id of settlement's commits: its version is the mark of the newest file settled.
 pub const APP_ID: &str = "settle";
@@ -59,8 +61,6 @@ const ASKED_FIRST: usize = 4_096;
 const ASKED_MAX: usize = 65_536;
 /// The share of the bound that is taken in at a time: records bring their lines, and are held beside what is there.
 const PARTS: usize = 8;
-/// Bits of a word.
-const WORD_BITS: usize = 64;
 
 /// Settings of settlement.
 #[derive(Debug, Clone)]
@@ -127,6 +127,7 @@ enum Order {
 pub struct Settler {
     orders: mpsc::Sender<Order>,
     progress: watch::Receiver<Progress>,
+    task: AbortHandle,
 }
 
 impl std::fmt::Debug for Settler {
@@ -141,8 +142,13 @@ impl Settler {
     pub fn spawn(lake: Lake, terms: impl Into<Terms>, clock: Arc<dyn Clock>, options: SettleOptions) -> Self {
         let (orders, inbox) = mpsc::channel(16);
         let (told, progress) = watch::channel(Progress::default());
-        tokio::spawn(run(Worker::new(lake, terms.into(), clock, options, told), inbox));
-        Self { orders, progress }
+        let task = tokio::spawn(run(Worker::new(lake, terms.into(), clock, options, told), inbox)).abort_handle();
+        Self { orders, progress, task }
+    }
+
+    /// Ends the task where it is, in the middle of a settlement too: as after a crash, the next start goes on.
+    pub fn abort(&self) {
+        self.task.abort();
     }
 
     /// Flushes and settles everything acknowledged so far, without waiting for quiet.
@@ -264,16 +270,11 @@ struct Pass {
 impl Pass {
     fn visit(&mut self, path: &str, rows: &[usize]) {
         let Some(bits) = self.visited.get_mut(path) else { return };
-        for row in rows {
-            if let Some(word) = bits.get_mut(row / WORD_BITS) {
-                *word |= 1 << (row % WORD_BITS);
-            }
-        }
+        rows.iter().for_each(|row| set_bit(bits, *row));
     }
 
     fn is_visited(&self, path: &str, row: usize) -> bool {
-        let word = self.visited.get(path).and_then(|bits| bits.get(row / WORD_BITS));
-        word.is_some_and(|word| word & (1 << (row % WORD_BITS)) != 0)
+        self.visited.get(path).is_some_and(|bits| is_set(bits, row))
     }
 }
 
@@ -444,12 +445,20 @@ impl Worker {
             }
         }
         pass.files.set_all_read();
+        // A file that was merged lately is new, most of its rows are not.
+        let settled_ns = self.since.saturating_sub(MARK_SLACK_NS);
         for file in new {
-            let n_words = usize::try_from(file.n_rows).unwrap_or(0).div_ceil(WORD_BITS);
-            pass.visited.insert(file.path.clone(), vec![0; n_words]);
+            let settled = reader::settled_rows(&self.lake, file, settled_ns).await?;
+            pass.visited.insert(file.path.clone(), settled);
         }
         let mut n_asked = 0;
         for file in new {
+            let is_settled = |row| pass.is_visited(&file.path, row);
+            if (0..usize::try_from(file.n_rows).unwrap_or(usize::MAX)).all(is_settled) {
+                progress.n_read += file.n_rows;
+                self.progress.send_replace(progress);
+                continue;
+            }
             let mut rows = Rows::open(&self.lake, file, Some(&KEY_COLUMNS)).await?;
             while let Some(batch) = rows.next().await? {
                 progress.n_read += batch.len() as u64;

@@ -25,6 +25,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub const MARK_SLACK_NS: i64 = 600_000_000_000;
 /// A file with fewer rows is read whole.
 const RANGED_ROWS_MIN: u64 = 16_384;
+/// Bits of a word.
+const WORD_BITS: usize = 64;
 /// Microseconds of an hour.
 const HOUR_US: i64 = 3_600_000_000;
 /// Merges of merges that are followed to the files that were read.
@@ -182,6 +184,70 @@ impl Rows {
         }
         Ok(Some(found))
     }
+}
+
+/// Which rows of a file are surely settled, as bits: those of a call that stands in the lake, for its lines were
+/// written before it, if they arrived before `since_ns`. Whatever else they changed was written in the same settlement;
+/// one that a crash cut short is looked at again, for its records had arrived lately.
+///
+/// # Errors
+/// Those of reading the lake.
+pub async fn settled_rows(lake: &Lake, file: &DataFile, since_ns: i64) -> Result<Vec<u64>> {
+    let n_words = usize::try_from(file.n_rows).unwrap_or(0).div_ceil(WORD_BITS);
+    let mut settled = vec![0; n_words];
+    if since_ns <= 0 {
+        return Ok(settled);
+    }
+    let mut of_calls: HashSet<ObservationId> = HashSet::new();
+    let snapshot = lake.snapshot(Table::Calls).map_err(from_lake)?;
+    for calls in snapshot.files.iter().filter(|calls| overlap(calls, file)) {
+        let mut batches = Batches::columns(lake, Table::Calls, calls, &["observation_ids"], None).await?;
+        while let Some(batch) = batches.next().await? {
+            let members = calls::observation_ids(&batch);
+            (0..batch.num_rows()).for_each(|row| of_calls.extend(members(row)));
+        }
+    }
+    let columns = ["observation_id", "arrived_at"];
+    let mut batches = Batches::columns(lake, Table::Observations, file, &columns, None).await?;
+    while let Some(batch) = batches.next().await? {
+        let decoder = Decoder::new(&batch);
+        let (id, arrived_ns) = (decoder.id("observation_id"), decoder.timestamp_ns("arrived_at"));
+        for row in 0..batch.num_rows() {
+            let is_of_call = || {
+                id.get(row)
+                    .and_then(ObservationId::from_slice)
+                    .is_some_and(|id| of_calls.contains(&id))
+            };
+            if arrived_ns(row).is_some_and(|arrived_ns| arrived_ns < since_ns) && is_of_call() {
+                set_bit(&mut settled, batches.first + row);
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// True where both may hold rows of one tenant and time.
+fn overlap(one: &DataFile, other: &DataFile) -> bool {
+    let is_of_same = one.tenant.is_empty() || other.tenant.is_empty() || one.tenant == other.tenant;
+    let begins_by = |one: &DataFile, other: &DataFile| match (one.min_time_us, other.max_time_us) {
+        (Some(min), Some(max)) => min <= max,
+        _ => true,
+    };
+    is_of_same && begins_by(one, other) && begins_by(other, one)
+}
+
+/// Sets a bit.
+pub fn set_bit(bits: &mut [u64], at: usize) {
+    if let Some(word) = bits.get_mut(at / WORD_BITS) {
+        *word |= 1 << (at % WORD_BITS);
+    }
+}
+
+/// True where a bit is set.
+#[must_use]
+pub fn is_set(bits: &[u64], at: usize) -> bool {
+    bits.get(at / WORD_BITS)
+        .is_some_and(|word| word & (1 << (at % WORD_BITS)) != 0)
 }
 
 /// What a [`Load`] may do, and what it has to know.

@@ -23,7 +23,7 @@ pub(crate) fn definition() -> Tool {
         "Tool economics",
         "What MCP tools or servers cost: context_tax (definitions; idle_tax: never called in the session), first_touch and \
          carry (results), call_cost (calls written by models), direct (own price), lifetime_cost (all), \
-         cost_per_success. rows and other add up to total.",
+         avoidable (model calls priced again without it), cost_per_success. rows and other add up to total.",
         json!({
             "type": "object",
             "properties": {
@@ -90,7 +90,7 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     summed("[total]", &report.total);
     let mut notes = vec![
         "(none): what no tool caused (texts, answers, prompts)".to_owned(),
-        "cost_per_success is a quotient and adds up to nothing".to_owned(),
+        "cost_per_success is a quotient and adds up to nothing; nor does avoidable where a price has tiers".to_owned(),
     ];
     if hidden.is_some() {
         notes.push(format!(

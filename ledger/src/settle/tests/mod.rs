@@ -252,6 +252,51 @@ async fn settling_again_after_a_restart_changes_nothing() {
     assert_eq!(stored_calls(&lake).await, calls);
 }
 
+/// What a crash between the two commits of a settlement leaves undone: the calls. Their files are taken out again.
+async fn take_calls_out(lake: &Lake) {
+    let snapshot = lake.snapshot(Table::Calls).unwrap();
+    let commit = spanledger_lake::Commit {
+        adds: Vec::new(),
+        removes: snapshot.files.iter().map(|file| file.path.clone()).collect(),
+        txn: None,
+        operation: "TEST",
+    };
+    lake.commit(Table::Calls, commit).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_looks_only_at_what_may_not_be_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows: Vec<Observation> = (1..=4).map(|id| model_call(id, 1_000, 10)).collect();
+    for (row, id) in rows.iter_mut().zip(1..) {
+        row.trace_id = Some(TraceId([id; 16]));
+    }
+    // One came just now, the others long ago, into files that are as young.
+    rows[3].arrived_ns = spanledger_model::Clock::now_ns(&SystemClock);
+    append(&lake, &rows).await;
+    assert_eq!(settler(&lake).settle_now().await.unwrap().n_components, 4);
+    let again = settler(&lake).settle_now().await.unwrap();
+    assert_eq!((again.n_components, again.n_calls_written, again.n_lines), (1, 0, 0));
+    take_calls_out(&lake).await;
+    let repaired = settler(&lake).settle_now().await.unwrap();
+    assert_eq!(
+        (repaired.n_components, repaired.n_calls_written, repaired.n_lines),
+        (4, 4, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_that_is_ended_is_gone_on_with_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    append(&lake, &[model_call(1, 1_000, 100)]).await;
+    let ended = settler(&lake);
+    ended.abort();
+    assert!(ended.settle_now().await.is_err());
+    assert_eq!(settler(&lake).settle_now().await.unwrap().n_calls_written, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_ledger_and_calls_is_completed() {
     let folder = tempfile::tempdir().unwrap();
@@ -259,21 +304,7 @@ async fn a_crash_between_ledger_and_calls_is_completed() {
     append(&lake, &[model_call(1, 1_000, 100)]).await;
     settler(&lake).settle_now().await.unwrap();
     let lines = stored_lines(&lake).await;
-    // What the crash left undone: the calls' commit. Its file is taken out again.
-    let removes = lake
-        .snapshot(Table::Calls)
-        .unwrap()
-        .files
-        .iter()
-        .map(|file| file.path.clone())
-        .collect();
-    let commit = spanledger_lake::Commit {
-        adds: Vec::new(),
-        removes,
-        txn: None,
-        operation: "TEST",
-    };
-    lake.commit(Table::Calls, commit).await.unwrap();
+    take_calls_out(&lake).await;
     let report = settler(&lake).rebuild().await.unwrap();
     assert_eq!((report.n_calls_written, report.n_lines), (1, 0));
     assert_eq!(cost(&stored_lines(&lake).await), cost(&lines));

@@ -136,7 +136,7 @@ fn call_of(id: &str, conversation: &str, input: i64, start_ns: u128) -> Value {
             text("gen_ai.provider.name", "anthropic"),
             text("gen_ai.request.model", "claude-sonnet-4-5"),
             text("gen_ai.conversation.id", conversation),
-            text("gen_ai.tool.definitions", &json!([tool("search", 3_000), tool("create", 150)]).to_string()),
+            text("gen_ai.tool.definitions", &json!([tool("search", 20_000), tool("create", 150)]).to_string()),
             text("gen_ai.input.messages", &message.to_string()),
             count("gen_ai.usage.input_tokens", input),
             count("gen_ai.usage.output_tokens", OUTPUT),

@@ -411,33 +411,37 @@ impl Rollups {
 
     /// Forgets files that are no more, and sums up those that have no sums and are `worth` it. How many it made.
     pub(crate) async fn make_all(&self, lake: &Lake, state: &SessionState, worth: Worth) -> Result<usize> {
-        let mut n_made = 0;
-        for [by_hour, by_day, by_user] in &self.all {
+        let mut files: Vec<(&[Arc<Rollup>; 3], DataFile)> = Vec::new();
+        for of_table in &self.all {
+            let [by_hour, ..] = of_table;
             let snapshot = lake.snapshot(by_hour.of).map_err(external)?;
             let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
             let folder = format!("/{}/", by_hour.of.name());
             self.kept
                 .lock()
                 .forget(|path| !path.contains(&folder) || live.contains(path));
-            let mut files: Vec<&DataFile> = snapshot.files.iter().filter(|file| worth.may_have_sums(file)).collect();
-            files.sort_by(|a, b| b.day.cmp(&a.day).then_with(|| a.path.cmp(&b.path)));
-            for file in files {
-                let is_wanted = {
-                    let kept = self.kept.lock();
-                    !kept.sums.contains_key(&file.path) && kept.bytes[0] < ROLLUP_BYTES_MAX
-                };
-                if is_wanted {
-                    let hours = by_hour.sums_of_file(file, state).await?;
-                    let days = by_day.sums_of_hours(&hours, state).await?;
-                    let users = by_user.sums_of_file(file, state).await?;
-                    let sums = [
-                        by_hour.to_keep(&hours)?,
-                        by_day.to_keep(&days)?,
-                        by_user.to_keep(&users)?,
-                    ];
-                    self.kept.lock().keep(file, sums, worth);
-                    n_made += 1;
-                }
+            let worthy = snapshot.files.iter().filter(|file| worth.may_have_sums(file));
+            files.extend(worthy.map(|file| (of_table, file.clone())));
+        }
+        // A report asks for lines and calls: of the newest days both, where there is not room for all.
+        files.sort_by(|(_, a), (_, b)| b.day.cmp(&a.day).then_with(|| a.path.cmp(&b.path)));
+        let mut n_made = 0;
+        for ([by_hour, by_day, by_user], file) in files {
+            let is_wanted = {
+                let kept = self.kept.lock();
+                !kept.sums.contains_key(&file.path) && kept.bytes[0] < ROLLUP_BYTES_MAX
+            };
+            if is_wanted {
+                let hours = by_hour.sums_of_file(&file, state).await?;
+                let days = by_day.sums_of_hours(&hours, state).await?;
+                let users = by_user.sums_of_file(&file, state).await?;
+                let sums = [
+                    by_hour.to_keep(&hours)?,
+                    by_day.to_keep(&days)?,
+                    by_user.to_keep(&users)?,
+                ];
+                self.kept.lock().keep(&file, sums, worth);
+                n_made += 1;
             }
         }
         Ok(n_made)

@@ -309,7 +309,7 @@ async fn measures_of_a_report_by_tool_are_those_of_tool_economics_and_add_up_by_
     );
     for by in ["server,tool", "team", "session_id", "cause,bucket", "kind"] {
         let report = measured(by).await;
-        for (at, total) in total.iter().take(7).enumerate() {
+        for (at, total) in total.iter().take(8).enumerate() {
             let parts = report.rows.iter().filter_map(|row| row.measures?.values()[at]);
             assert_eq!(parts.sum::<FemtoUsd>(), total.unwrap_or_default(), "{by}, measure {at}");
         }
@@ -317,7 +317,10 @@ async fn measures_of_a_report_by_tool_are_those_of_tool_economics_and_add_up_by_
     let per_success = by_tool.rows.iter().find(|row| row.keys[1].as_deref() == Some("search"));
     let values = per_success.unwrap().measures.unwrap().values();
     // Two of the three calls did not fail.
-    assert_eq!(values[7].unwrap().0, values[6].unwrap().0 / 2);
+    assert_eq!(values[8].unwrap().0, values[6].unwrap().0 / 2);
+    // Its own price is none of a model call, which no price makes dearer above a size here.
+    let own = FemtoUsd::parse("0.005").unwrap();
+    assert_eq!(values[7].unwrap(), values[6].unwrap() - own);
 }
 
 #[tokio::test]

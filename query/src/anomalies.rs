@@ -20,10 +20,11 @@ use spanledger_ledger::allocation::UNALLOCATED;
 use spanledger_model::FemtoUsd;
 
 use crate::change::{CallBehind, Change, ChangeRequest};
-use crate::costs::{Dimension, NONE, Source, instant_sql};
+use crate::costs::{Dimension, NONE, instant_sql};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::rows::rows;
+use crate::source::Source;
 use crate::spend::Interval;
 use crate::time::{DAY_NS, format_instant};
 use baseline::{Grain, alarms};

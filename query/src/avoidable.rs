@@ -12,12 +12,13 @@ use spanledger_ledger::attribution::avoidable::Repricer;
 use spanledger_ledger::prices::PriceQuery;
 use spanledger_model::{Call, FemtoUsd, LedgerLine};
 
-use crate::costs::{CostRequest, CostRow, Dimension, Source, conditions, on_calls, quoted};
+use crate::costs::{CostRequest, CostRow, Dimension, conditions, on_calls, quoted};
 use crate::engine::{QueryOptions, Session};
 use crate::error::Result;
 use crate::limits::AVOIDABLE_CALLS_MAX;
 use crate::pieces::divided_again;
 use crate::rows::rows;
+use crate::source::Source;
 
 /// SQL condition on calls: a model was asked.
 const IS_MODEL: &str = "kind IN ('llm', 'embedding')";

@@ -13,12 +13,13 @@ use spanledger_access::Principal;
 use spanledger_model::FemtoUsd;
 
 use crate::costs::{
-    CURRENCY, CostRequest, Dimension, Source, conditions, filter_values, instant_sql, needs_kind, on_calls, on_ledger,
+    CURRENCY, CostRequest, Dimension, conditions, filter_values, instant_sql, needs_kind, on_calls, on_ledger,
     whole_hours,
 };
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::rows::{Row, rows};
+use crate::source::Source;
 use crate::spend::Interval;
 use crate::time::{DAY_NS, format_instant};
 use parts::{Cell, Charge, Parts, per_million};

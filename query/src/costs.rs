@@ -26,11 +26,10 @@ use crate::engine::{Engine, QueryOptions, ResultSet, Session};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::limits::{COST_DIMENSIONS_MAX, COST_GROUPS_DEFAULT, COST_GROUPS_MAX};
 use crate::measures::{self, Measures, MethodShare};
-use crate::rollup;
 use crate::rows::{Row, rows};
-use crate::spend::Interval;
+use crate::source::Source;
 use crate::time::format_instant;
-use crate::views::{IS_INPUT, IS_OUTPUT, IS_UNPRICED};
+use crate::views::{IS_INPUT, IS_OUTPUT};
 
 /// The currency of all costs.
 pub const CURRENCY: &str = "USD";
@@ -136,7 +135,7 @@ impl Dimension {
     }
 
     /// True for a column of lines or calls that no sums have.
-    fn is_of_lines(self) -> bool {
+    pub(crate) fn is_of_lines(self) -> bool {
         matches!(self.name, "session_id" | "kind")
     }
 
@@ -193,7 +192,7 @@ impl Dimension {
 }
 
 /// A carried line sums the calls of an hour, so costs are told by whole hours.
-const HOUR_NS: i64 = 3_600_000_000_000;
+pub(crate) const HOUR_NS: i64 = 3_600_000_000_000;
 
 /// The whole hours (UTC) that a span of time is in: what the ledger can tell to the last digit.
 #[must_use]
@@ -677,103 +676,6 @@ pub(crate) fn grouped_sql(request: &CostRequest, by: &[Dimension]) -> String {
     sql.push(')');
     sql.push_str(&group);
     sql
-}
-
-/// What a report is read from. All add up to the same: reports are of whole hours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// Each line and call.
-    Lines,
-    /// The sums of [`crate::rollup`] by hour.
-    Hours,
-    /// Those by day.
-    Days,
-    /// Those by hour and user, which have no causes.
-    Users,
-}
-
-impl Source {
-    /// The fewest rows that have all that is asked: sums for a request of whole hours.
-    pub(crate) fn of(request: &CostRequest, by: &[Dimension]) -> Self {
-        let filters = request.filters.iter().map(|(dimension, _)| dimension);
-        let asked: Vec<&Dimension> = by.iter().chain(filters).collect();
-        let bounds = [request.since_ns, request.until_ns];
-        let is_whole = |width_ns: i64| bounds.iter().flatten().all(|ns| ns % width_ns == 0);
-        if !is_whole(HOUR_NS) || asked.iter().any(|dimension| dimension.is_of_lines()) {
-            return Self::Lines;
-        }
-        if asked.iter().any(|dimension| dimension.name == "user_id") {
-            return match asked.iter().any(|dimension| dimension.is_cause()) {
-                true => Self::Lines,
-                false => Self::Users,
-            };
-        }
-        if is_whole(24 * HOUR_NS) && !by.contains(&Interval::Hour.dimension()) {
-            Self::Days
-        } else {
-            Self::Hours
-        }
-    }
-
-    /// The same, with causes and prices.
-    pub(crate) fn with_causes(request: &CostRequest, by: &[Dimension]) -> Self {
-        match Self::of(request, by) {
-            Self::Users => Self::Lines,
-            source => source,
-        }
-    }
-
-    /// The table of lines.
-    pub(crate) fn lines(self) -> &'static str {
-        match self {
-            Self::Lines => "ledger",
-            Self::Hours => rollup::HOUR[0],
-            Self::Days => rollup::DAY[0],
-            Self::Users => rollup::USERS[0],
-        }
-    }
-
-    /// The table of calls.
-    pub(crate) fn calls(self) -> &'static str {
-        match self {
-            Self::Lines => "calls",
-            Self::Hours => rollup::HOUR[1],
-            Self::Days => rollup::DAY[1],
-            Self::Users => rollup::USERS[1],
-        }
-    }
-
-    /// The first time of a row, and the last, in SQL on that table.
-    pub(crate) fn times(self) -> [&'static str; 2] {
-        match self {
-            Self::Lines => ["time", "time"],
-            Self::Hours | Self::Days | Self::Users => ["first_time", "last_time"],
-        }
-    }
-
-    /// How many calls, in SQL on that table.
-    pub(crate) fn count(self) -> &'static str {
-        match self {
-            Self::Lines => "COUNT(*)",
-            Self::Hours | Self::Days | Self::Users => "SUM(calls)",
-        }
-    }
-
-    /// The calls whose cost is not known, in SQL on that table.
-    pub(crate) fn is_unpriced(self) -> &'static str {
-        match self {
-            Self::Lines => IS_UNPRICED,
-            Self::Hours | Self::Days | Self::Users => "unpriced",
-        }
-    }
-
-    /// A dimension of calls, as that table has it.
-    pub(crate) fn on_calls(self, dimension: &Dimension) -> String {
-        match (self, dimension.name) {
-            (Self::Hours | Self::Days | Self::Users, "model") => "model".to_owned(),
-            _ => on_calls(dimension),
-        }
-    }
 }
 
 /// True where lines have to be asked for the kind of their call, as `c.kind`.

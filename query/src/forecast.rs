@@ -14,13 +14,12 @@ use spanledger_ledger::budget::Period;
 use spanledger_ledger::forecast::{Forecast, HISTORY_DAYS_MAX, INTERVAL_PERCENT_DEFAULT, Method, Series, forecast};
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{
-    CURRENCY, CostRequest, Dimension, Source, conditions, group_by, needs_kind, on_ledger, whole_hours,
-};
+use crate::costs::{CURRENCY, CostRequest, Dimension, conditions, group_by, needs_kind, on_ledger, whole_hours};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::limits::ROWS_MAX;
 use crate::rows::rows;
+use crate::source::Source;
 use crate::time::{DAY_NS, format_instant};
 
 /// Rows of a forecast where the caller names no limit.

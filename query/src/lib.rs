@@ -12,7 +12,7 @@
 //! | `allocated` | the view `allocated_costs`: direct and shared cost by month |
 //! | `economics` | the views over causes: tools, shares by cause |
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
-//! | `rollup` | sums by hour of lines and calls, made once a file: what reports read |
+//! | `rollup`, `source` | sums by hour of lines and calls, made once a file; what a report is read from |
 //! | `scanned` | how many rows a running statement has read |
 //! | `sight` | which rows and columns a principal's role and scopes leave |
 //! | `functions` | SQL functions of our own |
@@ -70,6 +70,7 @@ pub mod sandbox;
 pub mod savings;
 mod scanned;
 mod sight;
+mod source;
 pub mod spend;
 mod table;
 pub mod time;

@@ -10,11 +10,12 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{CostRequest, CostRow, Dimension, Source, conditions, group_by, on_ledger};
+use crate::costs::{CostRequest, CostRow, Dimension, conditions, group_by, on_ledger};
 use crate::economics::IS_TOOL_LINE;
 use crate::engine::{QueryOptions, Session};
 use crate::error::Result;
 use crate::rows::{Row, rows};
+use crate::source::Source;
 
 /// Names of the measures, in the order of an answer.
 pub const NAMES: [&str; 9] = [

@@ -4,11 +4,12 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use spanledger_access::Principal;
 use spanledger_model::FemtoUsd;
 
-use crate::costs::{CostRequest, Dimension, Source, instant_sql, point, whole_hours};
+use crate::costs::{CostRequest, Dimension, instant_sql, point, whole_hours};
 use crate::engine::{Engine, QueryOptions, Session};
 use crate::error::{Error, Result};
 use crate::limits::SPEND_POINTS_MAX;
 use crate::rows::rows;
+use crate::source::Source;
 use crate::time::format_instant;
 
 /// Width of a point.

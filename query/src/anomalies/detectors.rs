@@ -10,10 +10,11 @@ use spanledger_model::FemtoUsd;
 use super::baseline::{SEASON_MIN, median};
 use super::{AnomalyRequest, Episode, EpisodeKind, Scope, Sums, begun, shown, within};
 use crate::change::parts::{Charge, per_million};
-use crate::costs::{CostRequest, Dimension, Source, conditions, needs_kind, on_calls, on_ledger, quoted};
+use crate::costs::{CostRequest, Dimension, conditions, needs_kind, on_calls, on_ledger, quoted};
 use crate::engine::{QueryOptions, Session};
 use crate::error::Result;
 use crate::rows::{Row, rows};
+use crate::source::Source;
 use crate::time::{DAY_NS, format_instant};
 
 /// Calls of one tool in a session that may be a loop: sessions of coding agents call a tool a dozen times.

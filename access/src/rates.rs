@@ -7,17 +7,29 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use spanledger_model::{Clock, TenantId};
 
-/// How long a refusal is held back. A connection sends its next request after the answer, so that one that floods
-/// costs little: without it, refusing alone would take the processor from the others.
-pub const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
+/// The shortest pause of a refusal, and what the longest is more.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_SPREAD_MS: u64 = 500;
 /// Tenants that are remembered. Tenants come from credentials only; those who owe nothing are forgotten first.
 const TENANTS_MAX: usize = 16_384;
 const SECOND_NS: u128 = 1_000_000_000;
+
+/// How long to hold a refusal back. A connection sends its next request after the answer, so one that floods costs
+/// little: without it, refusing alone would take the processor from the others. Each pause is another one, or all
+/// connections of a flood would ask again at the same moment.
+#[must_use]
+pub fn refusal_pause() -> Duration {
+    static N_REFUSED: AtomicU32 = AtomicU32::new(0);
+    // Multiples of the golden ratio, as parts of 2³², are spread evenly.
+    let part = N_REFUSED.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9);
+    PAUSE_MIN + Duration::from_millis((u64::from(part) * PAUSE_SPREAD_MS) >> 32)
+}
 
 /// A steady rate, and how much may come at once after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +95,7 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::atomic::AtomicI64;
 
     use super::*;
     use crate::Principal;
@@ -95,6 +107,20 @@ mod tests {
         fn now_ns(&self) -> i64 {
             self.0.load(Ordering::Relaxed)
         }
+    }
+
+    #[test]
+    fn pauses_are_bounded_and_spread() {
+        let mut pauses: Vec<Duration> = (0..1_000).map(|_| refusal_pause()).collect();
+        pauses.sort();
+        assert!(pauses[0] >= PAUSE_MIN && pauses[999] < PAUSE_MIN + Duration::from_millis(PAUSE_SPREAD_MS));
+        let within = |ms: u64| {
+            pauses
+                .iter()
+                .filter(|pause| **pause < Duration::from_millis(ms))
+                .count()
+        };
+        assert!((450..550).contains(&within(500)), "{}", within(500));
     }
 
     #[test]

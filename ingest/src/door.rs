@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use spanledger_access::chain;
 use spanledger_access::challenge::Challenges;
 use spanledger_access::origin::Names;
-use spanledger_access::rates::{REFUSAL_PAUSE, Rates};
+use spanledger_access::rates::{Rates, refusal_pause};
 use spanledger_access::{AccessError, Principal, Scope, Scopes, SharedAuthenticator};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -83,7 +83,7 @@ impl Door {
             .await
             .map_err(|error| self.refusal(authorization.as_ref(), error))?;
         if let Err(refused) = within(self.requests.as_ref(), &principal, 1) {
-            tokio::time::sleep(REFUSAL_PAUSE).await;
+            tokio::time::sleep(refusal_pause()).await;
             return Err(refused);
         }
         Ok(principal)

@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use spanledger_access::audit::{Interface, Outcome};
-use spanledger_access::rates::REFUSAL_PAUSE;
+use spanledger_access::rates::refusal_pause;
 use spanledger_access::routes::{Need, RouteRule, need_of};
 use spanledger_access::{AccessError, Principal, Scopes, chain};
 use spanledger_query::http::Audited;
@@ -81,7 +81,7 @@ pub async fn enforce(State(access): State<Access>, request: Request, next: Next)
         return refuse(credentials, &head, true, need, error);
     }
     if let Some(wait) = over_rate(credentials, &principal) {
-        tokio::time::sleep(REFUSAL_PAUSE).await;
+        tokio::time::sleep(refusal_pause()).await;
         return too_many(wait);
     }
     if let Err(error) = entry.record_change().await {

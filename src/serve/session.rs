@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spanledger_access::audit::{Interface, Outcome};
-use spanledger_access::rates::REFUSAL_PAUSE;
+use spanledger_access::rates::refusal_pause;
 use spanledger_access::routes::Need;
 use spanledger_access::{AccessError, KEY_ISSUER, Principal, RowFilter, routes};
 use spanledger_query::{Error, ErrorKind};
@@ -105,7 +105,7 @@ async fn start(
     // The route is open, so the layer knows no tenant: each session is a write.
     let principal = credentials.keys.authenticate(key.trim()).await?;
     if let Some(wait) = over_rate(&credentials, &principal) {
-        tokio::time::sleep(REFUSAL_PAUSE).await;
+        tokio::time::sleep(refusal_pause()).await;
         return Ok(too_many(wait));
     }
     let started = credentials.sessions.start(key.trim()).await?;

@@ -17,13 +17,18 @@ use crate::support::{TestServer, run_ok};
 
 /// Well past the time after which a silent or slow connection is closed (10 s and 30 s).
 const CLOSING_DEADLINE: Duration = Duration::from_secs(90);
+/// Longer than an answer may lie unread (30 s).
+const UNREAD_FOR: Duration = Duration::from_secs(40);
 /// What each tenant may ask in these tests: small, so that a slow machine floods as well as a fast one.
 const LIMITS: [(&str, &str); 2] = [
     ("SPANLEDGER_LIMITS_API_REQUESTS_PER_SECOND", "100"),
     ("SPANLEDGER_LIMITS_OTLP_REQUESTS_PER_SECOND", "100"),
 ];
-/// At once, ten seconds of the rate.
-const BURST: usize = 1_000;
+/// What may be asked and sent at once: two and ten seconds of the rate.
+const API_BURST: usize = 200;
+const OTLP_BURST: usize = 1_000;
+/// Refused credentials that are answered at once, and in a second more.
+const STRANGERS: (usize, usize) = (200, 50);
 const FLOOD_CONNECTIONS: usize = 100;
 const FLOOD_REQUESTS: usize = 100_000;
 const HEALTHY_REQUESTS: usize = 400;
@@ -118,6 +123,31 @@ async fn silent_and_slow_connections_are_closed_and_others_are_served_meanwhile(
     healthy(&server, &key, 1).await;
 }
 
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_given_up() {
+    // more than the sockets' buffers hold
+    const QUERY: &str = r#"{"query": "SELECT repeat('x', 1000) AS x FROM generate_series(1, 40000)", "format": "csv"}"#;
+    let server = server().await;
+    let key = key(&server, "quiet", "analyst");
+    let address = host(&server.addresses().http);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/sql HTTP/1.1\r\nHost: {address}\r\nAuthorization: {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{QUERY}",
+        QUERY.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut begun = [0; 15];
+    stream.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200 OK");
+    // Longer than an answer may lie there; what the buffers hold can still be read, and then no more.
+    tokio::time::sleep(UNREAD_FOR).await;
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(CLOSING_DEADLINE, stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the connection is still open");
+    assert!(rest.len() < 40_000_000, "{} bytes came", rest.len());
+    healthy(&server, &key, 1).await;
+}
+
 /// A frame of HTTP/2: length, type, flags, stream, payload.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -166,18 +196,19 @@ struct Answers {
     n_ok: usize,
     n_limited: usize,
     n_told_when: usize,
+    n_refused: usize,
 }
 
 /// Sends so many requests over one connection without waiting for an answer, and counts what is answered until
 /// `stopped`.
 async fn flood(address: String, request: String, mut stopped: watch::Receiver<bool>) -> Answers {
-    const WORDS: [&[u8; 12]; 3] = [b"HTTP/1.1 200", b"HTTP/1.1 429", b"retry-after:"];
+    const WORDS: [&[u8; 12]; 4] = [b"HTTP/1.1 200", b"HTTP/1.1 429", b"retry-after:", b"HTTP/1.1 401"];
     let stream = TcpStream::connect(&address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
     let requests = request.repeat(FLOOD_REQUESTS / FLOOD_CONNECTIONS);
     // It ends with the test where the server takes no more.
     let sending = tokio::spawn(async move { writing.write_all(requests.as_bytes()).await.map(|()| writing) });
-    let mut counts = [0; 3];
+    let mut counts = [0; 4];
     let (mut said, mut buffer) = (Vec::new(), [0; 16 << 10]);
     loop {
         let n = tokio::select! {
@@ -193,21 +224,20 @@ async fn flood(address: String, request: String, mut stopped: watch::Receiver<bo
         said.drain(..said.len().saturating_sub(11));
     }
     sending.abort();
-    let [n_ok, n_limited, n_told_when] = counts;
+    let [n_ok, n_limited, n_told_when, n_refused] = counts;
     Answers {
         n_ok,
         n_limited,
         n_told_when,
+        n_refused,
     }
 }
 
-#[tokio::test]
-async fn a_tenant_that_floods_is_told_to_wait_and_another_is_served() {
-    let server = server().await;
-    let (loud, quiet) = (key(&server, "loud", "viewer"), key(&server, "quiet", "viewer"));
-    let before = healthy(&server, &quiet, HEALTHY_REQUESTS).await;
+/// What a hundred connections that flood with one credential are answered while a healthy tenant asks, in how many
+/// seconds, and the healthy tenant's p99.
+async fn flooded(server: &TestServer, credential: &str, quiet: &str) -> (Vec<Answers>, usize, Duration) {
     let address = host(&server.addresses().http).to_owned();
-    let request = format!("GET /api/v1/session HTTP/1.1\r\nHost: {address}\r\nAuthorization: {loud}\r\n\r\n");
+    let request = format!("GET /api/v1/session HTTP/1.1\r\nHost: {address}\r\nAuthorization: {credential}\r\n\r\n");
     let started = Instant::now();
     let (stop, stopped) = watch::channel(false);
     // On a thread of its own: the healthy tenant is not to wait for its neighbour's client.
@@ -219,15 +249,24 @@ async fn a_tenant_that_floods_is_told_to_wait_and_another_is_served() {
         let floods = (0..FLOOD_CONNECTIONS).map(|_| flood(address.clone(), request.clone(), stopped.clone()));
         runtime.block_on(futures::future::join_all(floods))
     });
-    let during = healthy(&server, &quiet, HEALTHY_REQUESTS).await;
+    let during = healthy(server, quiet, HEALTHY_REQUESTS).await;
     stop.send(true).unwrap();
     let answers = flooding.join().unwrap();
     let seconds = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
+    (answers, seconds, during)
+}
+
+#[tokio::test]
+async fn a_tenant_that_floods_is_told_to_wait_and_another_is_served() {
+    let server = server().await;
+    let (loud, quiet) = (key(&server, "loud", "viewer"), key(&server, "quiet", "viewer"));
+    let before = healthy(&server, &quiet, HEALTHY_REQUESTS).await;
+    let (answers, seconds, during) = flooded(&server, &loud, &quiet).await;
     let sum = |of: fn(&Answers) -> usize| answers.iter().map(of).sum::<usize>();
     let (n_ok, n_limited) = (sum(|answers| answers.n_ok), sum(|answers| answers.n_limited));
     // no more than the burst and the rate, and no less than the burst
     assert!(
-        n_ok >= BURST && n_ok <= BURST + 100 * seconds + 100,
+        n_ok >= API_BURST && n_ok <= API_BURST + 100 * seconds + 100,
         "{n_ok} in {seconds} s"
     );
     assert!(n_limited > 0);
@@ -243,6 +282,25 @@ async fn a_tenant_that_floods_is_told_to_wait_and_another_is_served() {
 }
 
 #[tokio::test]
+async fn strangers_that_flood_are_refused_slowly_and_a_tenant_is_served() {
+    let server = server().await;
+    let quiet = key(&server, "quiet", "viewer");
+    let before = healthy(&server, &quiet, HEALTHY_REQUESTS).await;
+    let (answers, seconds, during) = flooded(&server, "Bearer junk", &quiet).await;
+    let n_refused: usize = answers.iter().map(|answers| answers.n_refused).sum();
+    let n_ok: usize = answers.iter().map(|answers| answers.n_ok).sum();
+    assert_eq!(n_ok, 0);
+    // at once, in time, and from each connection the next one after a pause of a quarter of a second at least
+    let (at_once, per_second) = STRANGERS;
+    let most = at_once + FLOOD_CONNECTIONS + (per_second + 4 * FLOOD_CONNECTIONS) * seconds;
+    assert!(n_refused >= at_once && n_refused <= most, "{n_refused} in {seconds} s");
+    println!(
+        "{FLOOD_REQUESTS} requests of strangers at once: {n_refused} refused in {seconds} s; healthy p99 {before:?} quiet, {during:?} in the flood, ratio {:.2}",
+        during.as_secs_f64() / before.as_secs_f64()
+    );
+}
+
+#[tokio::test]
 async fn a_tenant_that_sends_too_much_is_told_to_wait_in_otlp_and_another_stores() {
     let server = server().await;
     let (loud, quiet) = (key(&server, "loud", "ingest"), key(&server, "quiet", "ingest"));
@@ -251,7 +309,7 @@ async fn a_tenant_that_sends_too_much_is_told_to_wait_in_otlp_and_another_stores
         server.post_raw(Signal::Traces, b"{}".to_vec(), &headers).await.unwrap()
     };
     let mut limited = None;
-    for _ in 0..20 * BURST {
+    for _ in 0..20 * OTLP_BURST {
         let answer = send(&loud).await;
         if answer.status != 200 {
             limited = Some(answer);
@@ -273,7 +331,7 @@ async fn a_tenant_that_sends_too_much_is_told_to_wait_in_otlp_and_another_stores
     let client = GrpcClient::connect(&server.addresses().otlp_grpc).await.unwrap();
     let (loud, quiet) = (client.with_authorization(&loud), client.with_authorization(&quiet));
     let mut refused = None;
-    for _ in 0..20 * BURST {
+    for _ in 0..20 * OTLP_BURST {
         refused = loud.export(Default::default()).await.err();
         if refused.is_some() {
             break;

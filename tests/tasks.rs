@@ -14,9 +14,10 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ServiceError, serve_client_with_lifecycle};
 use serde_json::{Value, json};
-use spanledger_testkit::{tools, wait};
+use spanledger_testkit::server::Server;
+use spanledger_testkit::{captures, tools, wait};
 
-use crate::support::{TestServer, run_ok};
+use crate::support::{BINARY, TestServer, data_of, run_ok};
 
 /// Takes seconds: the rows of a product of two series, counted one by one.
 const SLOW: &str = "SELECT count(*) AS n FROM generate_series(1, 6000) AS a(x), generate_series(1, 6000) AS b(y) \
@@ -42,12 +43,16 @@ async fn client(server: &TestServer) -> Client {
 
 /// The same, with an API key.
 async fn client_by(server: &TestServer, key: Option<String>) -> Client {
+    client_at(endpoint(server), key).await
+}
+
+async fn client_at(url: String, key: Option<String>) -> Client {
     let capabilities = ClientCapabilities::builder()
         .enable_elicitation()
         .enable_tasks()
         .build();
     let info = ClientConfig::new(capabilities, Implementation::new("tasks-test", "1"));
-    let mut config = StreamableHttpClientTransportConfig::with_uri(endpoint(server));
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url);
     config.auth_header = key;
     let transport = StreamableHttpClientTransport::from_config(config);
     let modern = ClientLifecycleMode::Discover {
@@ -227,6 +232,41 @@ async fn a_task_asks_its_client_and_goes_on_with_the_answer_or_is_interrupted() 
     );
 }
 
+#[tokio::test]
+async fn a_statement_that_reads_very_much_asks_through_its_task() {
+    const COUNT: &str = "SELECT count(*) AS n FROM spans";
+    let folder = tempfile::tempdir().unwrap();
+    let sent = captures::folder("openinference").join("003-traces.pb");
+    run_ok(folder.path(), &["import", sent.to_str().unwrap(), "--data", "data"]);
+    let rows = run_ok(folder.path(), &["sql", COUNT, "--data", "data", "--format", "json"]);
+    let rows: Value = serde_json::from_str(&rows).unwrap();
+    let data = data_of(&folder);
+    let environment = [
+        ("SPANLEDGER_MCP_UNASKED_FILE_BYTES", "1"),
+        ("SPANLEDGER_MCP_METER", "false"),
+    ];
+    let server = Server::start_with(BINARY, &data, &["serve"], &environment)
+        .await
+        .unwrap();
+    let client = client_at(format!("{}/mcp", server.addresses().http), None).await;
+    for (said, expected) in [("accept", true), ("decline", false)] {
+        let id = start(&client, COUNT).await;
+        let question = question_of(&client, &id).await;
+        let answers = [(question, json!({ "action": said, "content": { "confirm": true } }))];
+        client
+            .update_task(UpdateTaskParams::new(&id, answers.into()))
+            .await
+            .unwrap();
+        let TaskPayload::Completed { result } = ended(&client, &id).await else {
+            panic!("{said}");
+        };
+        match expected {
+            true => assert_eq!(count(&result["structuredContent"]), rows[0]["n"].as_i64().unwrap()),
+            false => assert_eq!(result["isError"], true, "{result:?}"),
+        }
+    }
+}
+
 /// A task that waits for its client, and the key of its question.
 async fn asked(client: &Client) -> (String, String) {
     let mut arguments = JsonObject::new();
@@ -236,14 +276,19 @@ async fn asked(client: &Client) -> (String, String) {
         CallToolResponse::Task(created) => created.task.task_id,
         other => panic!("no task: {other:?}"),
     };
+    let question = question_of(client, &id).await;
+    (id, question)
+}
+
+/// The key of a task's question, once it asks.
+async fn question_of(client: &Client, id: &str) -> String {
     let question = wait::until("the task's question", PATIENCE, async || {
-        Ok(match state(client, &id).await {
+        Ok(match state(client, id).await {
             TaskPayload::InputRequired { input_requests } => input_requests.into_keys().next(),
             _ => None,
         })
     });
-    let question = question.await.unwrap();
-    (id, question)
+    question.await.unwrap()
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 //! Sits behind authentication in each interface: a request of a known tenant is taken or told when to come back.
 //! It is the generic cell rate algorithm: of each tenant one instant is kept, at which all that it asked is paid
 //! off; a request moves that instant on by its cost, and is refused where it would lie further ahead than the
-//! burst takes. It counts what the caller tells it (requests, bytes); it queues nothing.
+//! burst takes. It counts what the caller tells it (requests, bytes); it queues nothing. Before authentication there
+//! is no tenant: who brings credentials that are refused is one of [`Strangers`], who wait for their answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,12 @@ const PAUSE_SPREAD_MS: u64 = 500;
 /// Tenants that are remembered. Tenants come from credentials only; those who owe nothing are forgotten first.
 const TENANTS_MAX: usize = 16_384;
 const SECOND_NS: u128 = 1_000_000_000;
+/// Refused credentials that are answered at once: every client of OAuth begins with one, and a mistyped key in a
+/// thousand exporters that send every minute is fewer.
+pub const STRANGERS: Rate = Rate {
+    per_second: 50,
+    burst: 200,
+};
 
 /// How long to hold a refusal back. A connection sends its next request after the answer, so one that floods costs
 /// little: without it, refusing alone would take the processor from the others. Each pause is another one, or all
@@ -67,28 +74,70 @@ impl Rates {
         if self.rate.per_second == 0 {
             return Ok(());
         }
-        let cost = self.time_of(amount);
-        let burst = self.time_of(self.rate.burst.max(1));
         let now = self.clock.now_ns();
         let mut paid_off = self.paid_off_ns.lock();
-        // Not further ahead than a burst: a clock that was set back must not lock a tenant out.
-        let start = paid_off
-            .get(tenant)
-            .map_or(now, |at| (*at).clamp(now, now.saturating_add(burst)));
-        let wait = (start - now) - (burst - cost.min(burst));
-        if wait > 0 {
-            return Err(Duration::from_nanos(wait.unsigned_abs()));
-        }
+        let then = self.rate.paid_off(paid_off.get(tenant).copied(), now, amount)?;
         if paid_off.len() >= TENANTS_MAX && !paid_off.contains_key(tenant) {
             paid_off.retain(|_, at| *at > now);
         }
-        paid_off.insert(tenant.clone(), start.saturating_add(cost));
+        paid_off.insert(tenant.clone(), then);
         Ok(())
     }
+}
 
-    fn time_of(&self, amount: u64) -> i64 {
-        let ns = u128::from(amount) * SECOND_NS / u128::from(self.rate.per_second);
+impl Rate {
+    /// When everything is paid off, `amount` more included, in nanoseconds as `now`.
+    fn paid_off(self, paid_off: Option<i64>, now: i64, amount: u64) -> Result<i64, Duration> {
+        let cost = self.time_of(amount);
+        let burst = self.time_of(self.burst.max(1));
+        // Not further ahead than a burst: a clock that was set back must not lock a tenant out.
+        let start = paid_off.map_or(now, |at| at.clamp(now, now.saturating_add(burst)));
+        let wait = (start - now) - (burst - cost.min(burst));
+        match wait > 0 {
+            true => Err(Duration::from_nanos(wait.unsigned_abs())),
+            false => Ok(start.saturating_add(cost)),
+        }
+    }
+
+    fn time_of(self, amount: u64) -> i64 {
+        let ns = u128::from(amount) * SECOND_NS / u128::from(self.per_second);
         i64::try_from(ns).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+    }
+}
+
+/// Credentials that were refused, of all clients together: nobody knows whose they are. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Strangers {
+    clock: Arc<dyn Clock>,
+    paid_off_ns: Arc<Mutex<Option<i64>>>,
+}
+
+impl Strangers {
+    /// Nobody was refused yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            paid_off_ns: Arc::default(),
+        }
+    }
+
+    /// Counts a refusal, and holds it back ([`refusal_pause`]) where there are more than [`STRANGERS`].
+    pub async fn refuse(&self) {
+        if !self.is_usual() {
+            tokio::time::sleep(refusal_pause()).await;
+        }
+    }
+
+    fn is_usual(&self) -> bool {
+        let mut paid_off = self.paid_off_ns.lock();
+        match STRANGERS.paid_off(*paid_off, self.clock.now_ns(), 1) {
+            Ok(then) => {
+                *paid_off = Some(then);
+                true
+            }
+            Err(_) => false,
+        }
     }
 }
 
@@ -147,6 +196,16 @@ mod tests {
         // set back by a day, it is locked out for no longer than a burst takes
         clock.0.fetch_sub(86_400_000_000_000, Ordering::Relaxed);
         assert!(rates.take(a.tenant(), 1).unwrap_err() <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn strangers_are_answered_at_once_until_they_are_many() {
+        let clock = Arc::new(Hand::default());
+        let strangers = Strangers::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let n_usual = || (0..1_000).filter(|_| strangers.is_usual()).count();
+        assert_eq!(n_usual(), 200);
+        clock.0.fetch_add(1_000_000_000, Ordering::Relaxed);
+        assert_eq!(n_usual(), 50);
     }
 
     #[test]

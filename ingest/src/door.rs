@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use spanledger_access::chain;
 use spanledger_access::challenge::Challenges;
 use spanledger_access::origin::Names;
-use spanledger_access::rates::{Rates, refusal_pause};
+use spanledger_access::rates::{Rates, Strangers, refusal_pause};
 use spanledger_access::{AccessError, Principal, Scope, Scopes, SharedAuthenticator};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +27,7 @@ pub struct Door {
     challenges: Challenges,
     requests: Option<Rates>,
     bytes: Option<Rates>,
+    strangers: Option<Strangers>,
 }
 
 impl From<SharedAuthenticator> for Door {
@@ -38,6 +39,7 @@ impl From<SharedAuthenticator> for Door {
             challenges: Challenges::none(),
             requests: None,
             bytes: None,
+            strangers: None,
         }
     }
 }
@@ -63,6 +65,15 @@ impl Door {
         }
     }
 
+    /// The same, which answers refused credentials slowly where there are many.
+    #[must_use]
+    pub fn with_strangers(self, strangers: Strangers) -> Self {
+        Self {
+            strangers: Some(strangers),
+            ..self
+        }
+    }
+
     /// Whose rows the request will be.
     ///
     /// # Errors
@@ -78,10 +89,15 @@ impl Door {
         }
         let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let authorization = chain::authorization(text(&header::AUTHORIZATION), text(&API_KEY));
-        let principal = self
-            .identify(authorization.as_deref())
-            .await
-            .map_err(|error| self.refusal(authorization.as_ref(), error))?;
+        let principal = match self.identify(authorization.as_deref()).await {
+            Ok(principal) => principal,
+            Err(error) => {
+                if let (AccessError::Unauthenticated(_), Some(strangers)) = (&error, &self.strangers) {
+                    strangers.refuse().await;
+                }
+                return Err(self.refusal(authorization.as_ref(), error));
+            }
+        };
         if let Err(refused) = within(self.requests.as_ref(), &principal, 1) {
             tokio::time::sleep(refusal_pause()).await;
             return Err(refused);

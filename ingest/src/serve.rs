@@ -3,7 +3,8 @@
 //!
 //! tonic's server carries them: hyper under it times out slow headers (30 s, idle connections as well), bounds
 //! HTTP/2 streams and resets, and lets open requests finish at shutdown. Added here: a bound on connections, on how
-//! long one may stay silent before hyper knows its protocol, and on how long shutdown waits.
+//! long one may stay silent before hyper knows its protocol, on how long one may leave an answer where it is, and on
+//! how long shutdown waits.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -34,6 +35,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A new connection that has not said which protocol it speaks is closed after this long.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that takes nothing of what is written to it is closed after this long: what it was answered is in
+/// memory until then.
+const TAKING_TIMEOUT: Duration = Duration::from_secs(30);
 /// What every HTTP/2 connection begins with (RFC 9113 section 3.4), and no HTTP/1 request.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -107,6 +111,7 @@ fn incoming(listener: TcpListener, connections_max: usize) -> impl Stream<Item =
             Ok((stream, _)) => stream.set_nodelay(true).map(|()| Connection {
                 stream,
                 greeting: Some(Greeting::new()),
+                taking: None,
                 _slot: slot,
             }),
             Err(error) => {
@@ -119,10 +124,12 @@ fn incoming(listener: TcpListener, connections_max: usize) -> impl Stream<Item =
 }
 
 /// A connection that gives its slot back when it is closed, and that is closed where it does not say which
-/// protocol it speaks: hyper waits for that without end.
+/// protocol it speaks, or does not read: hyper waits for both without end.
 struct Connection {
     stream: TcpStream,
     greeting: Option<Greeting>,
+    /// Until when something of what waits has to be taken.
+    taking: Option<Pin<Box<Sleep>>>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -146,6 +153,23 @@ impl Greeting {
         let n_compared = read.len().min(expected.len());
         self.n_bytes += n_compared;
         read[..n_compared] != expected[..n_compared] || self.n_bytes == HTTP2_PREFACE.len()
+    }
+}
+
+impl Connection {
+    /// What a write came to; an error where nothing was taken for too long.
+    fn taken<T>(&mut self, cx: &mut Context<'_>, written: Poll<std::io::Result<T>>) -> Poll<std::io::Result<T>> {
+        if written.is_ready() {
+            self.taking = None;
+            return written;
+        }
+        let deadline = self
+            .taking
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(TAKING_TIMEOUT)));
+        deadline
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -183,7 +207,8 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let written = Pin::new(&mut self.stream).poll_write(cx, data);
+        self.taken(cx, written)
     }
 
     fn poll_write_vectored(
@@ -191,7 +216,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         data: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
+        self.taken(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -46,7 +46,7 @@ impl Confirmation {
     pub(crate) fn demand(&self, confirm_argument: bool, question: impl FnOnce() -> Question) -> Result<()> {
         match self.said {
             Some(true) => Ok(()),
-            Some(false) => Err(Error::invalid("the user declined; nothing was changed")),
+            Some(false) => Err(Error::invalid("the user declined; nothing was done")),
             None if confirm_argument => Ok(()),
             None => {
                 let question = question();

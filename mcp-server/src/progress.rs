@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use spanledger_access::Principal;
-use spanledger_query::{Engine, QueryOptions, Result, ResultSet, Scanned};
+use spanledger_query::Scanned;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Steps that wait for the reader.
 const STEPS_WAITING: usize = 16;
-/// A statement's progress is told as often: a person sees it move, and a task's record is not written all the time.
-const STATEMENT_STEP: Duration = Duration::from_secs(1);
+/// The rows read are told as often: a person sees them move, and a task's record is not written all the time.
+const ROWS_STEP: Duration = Duration::from_secs(1);
 
 /// How far a tool is.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,17 +50,11 @@ impl Progress {
         }
     }
 
-    /// Runs a statement and tells how many rows it has read.
-    pub(crate) async fn of_statement(
-        &self,
-        engine: &Engine,
-        principal: &Principal,
-        sql: &str,
-        options: &QueryOptions,
-    ) -> Result<ResultSet> {
-        let scanned = Scanned::default();
-        let mut answer = std::pin::pin!(engine.sql_watched(principal, sql, options, &scanned));
-        let mut steps = tokio::time::interval(STATEMENT_STEP);
+    /// Waits for an answer, and tells meanwhile how many rows its statements have read.
+    pub(crate) async fn of_rows<T>(&self, scanned: &Scanned, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        let start = Instant::now() + ROWS_STEP;
+        let mut steps = tokio::time::interval_at(start, ROWS_STEP);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -21,7 +21,7 @@ use spanledger_state::State;
 use tokio::sync::broadcast;
 
 use crate::asking::Seal;
-use crate::limits::{BODY_WITHIN_MS, UPDATES_WAITING};
+use crate::limits::{BODY_WITHIN_MS, UNASKED_FILE_BYTES, UPDATES_WAITING};
 use crate::resources;
 use crate::runner::ToolRunner;
 use crate::tasks::{TaskSettings, Tasks};
@@ -47,6 +47,7 @@ pub struct Shared {
     challenges: Challenges,
     meter: Option<Arc<dyn Meter>>,
     body_within: Duration,
+    unasked_file_bytes: u64,
     has_fixtures: bool,
 }
 
@@ -93,6 +94,7 @@ impl Shared {
             challenges: Challenges::none(),
             meter: None,
             body_within: Duration::from_millis(BODY_WITHIN_MS),
+            unasked_file_bytes: UNASKED_FILE_BYTES,
             has_fixtures: false,
         }
     }
@@ -175,6 +177,15 @@ impl Shared {
         Self { body_within, ..self }
     }
 
+    /// With the bytes of files that a statement may read without a person being asked.
+    #[must_use]
+    pub fn with_unasked_file_bytes(self, unasked_file_bytes: u64) -> Self {
+        Self {
+            unasked_file_bytes,
+            ..self
+        }
+    }
+
     /// Ready to serve: with tasks, where there is control state. Call it last, within a runtime; whoever clones
     /// this shares the tasks. [`crate::router`] calls it where it was not.
     #[must_use]
@@ -201,6 +212,11 @@ impl Shared {
     /// The time in which the body of a request has to come.
     pub(crate) fn body_within(&self) -> Duration {
         self.body_within
+    }
+
+    /// Who takes what the server did.
+    pub(crate) fn unasked_file_bytes(&self) -> u64 {
+        self.unasked_file_bytes
     }
 
     /// Who takes what the server did.

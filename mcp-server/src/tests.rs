@@ -22,6 +22,7 @@ use super::*;
 
 mod envelope;
 mod protocol;
+mod scans;
 
 /// 2026-11-22T10:00:00Z.
 const NOW_NS: i64 = 1_795_341_600_000_000_000;

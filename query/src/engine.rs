@@ -45,7 +45,7 @@ use crate::limits::{
     SPILL_BYTES_MAX, TIMEOUT_DEFAULT,
 };
 use crate::rollup::Rollups;
-use crate::scanned::Scanned;
+use crate::scanned::{Scanned, file_bytes};
 use crate::table::STORE_URL;
 use crate::views::PriceTable;
 use crate::{functions, sandbox, sight};
@@ -57,6 +57,8 @@ pub struct QueryOptions {
     pub rows_max: usize,
     /// Time it may take, waiting for its turn included.
     pub timeout: Duration,
+    /// Bytes of files that it may have to read; a statement that may need more is refused before it runs.
+    pub file_bytes_max: u64,
 }
 
 impl Default for QueryOptions {
@@ -64,6 +66,7 @@ impl Default for QueryOptions {
         Self {
             rows_max: ROWS_DEFAULT,
             timeout: TIMEOUT_DEFAULT,
+            file_bytes_max: u64::MAX,
         }
     }
 }
@@ -93,6 +96,7 @@ pub struct Engine {
     shared: Arc<Shared>,
     rules: Arc<RwLock<Arc<RuleSet>>>,
     policy: Policy,
+    scanned: Option<Scanned>,
 }
 
 struct Shared {
@@ -159,6 +163,7 @@ impl Engine {
         Ok(Self {
             rules: Arc::default(),
             policy: Policy::default(),
+            scanned: None,
             shared: Arc::new(Shared {
                 lake,
                 rollups: Arc::new(Rollups::new(&base)?),
@@ -181,6 +186,15 @@ impl Engine {
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// The same engine, whose statements `scanned` looks at.
+    #[must_use]
+    pub fn watched_by(&self, scanned: &Scanned) -> Self {
+        Self {
+            scanned: Some(scanned.clone()),
+            ..self.clone()
+        }
     }
 
     /// Makes sums by hour from now on, in the background: for a server, which is asked more than once.
@@ -281,20 +295,6 @@ impl Engine {
         self.session(principal).query(sql, options).await
     }
 
-    /// The same, while `scanned` tells what it has read.
-    ///
-    /// # Errors
-    /// As [`Engine::sql`].
-    pub async fn sql_watched(
-        &self,
-        principal: &Principal,
-        sql: &str,
-        options: &QueryOptions,
-        scanned: &Scanned,
-    ) -> Result<ResultSet> {
-        self.session(principal).query_watched(sql, options, scanned).await
-    }
-
     /// Several queries of one principal over the same snapshots, so that their answers agree.
     pub(crate) fn session(&self, principal: &Principal) -> Session {
         let Priced { mut base, prices, .. } = self.shared.priced.read().clone();
@@ -314,6 +314,7 @@ impl Engine {
             catalog,
             rules,
             policy: self.policy,
+            scanned: self.scanned.clone(),
             shared: Arc::clone(&self.shared),
         }
     }
@@ -324,6 +325,7 @@ pub(crate) struct Session {
     catalog: Catalog,
     rules: Arc<RuleSet>,
     policy: Policy,
+    scanned: Option<Scanned>,
     shared: Arc<Shared>,
 }
 
@@ -350,18 +352,14 @@ impl Session {
 
     /// Runs one statement.
     pub(crate) async fn query(&self, sql: &str, options: &QueryOptions) -> Result<ResultSet> {
-        self.query_watched(sql, options, &Scanned::default()).await
-    }
-
-    async fn query_watched(&self, sql: &str, options: &QueryOptions, scanned: &Scanned) -> Result<ResultSet> {
         sandbox::check_text(sql)?;
-        let scanned = scanned.clone();
-        let (sql, catalog, rows_max) = (sql.to_owned(), self.catalog.clone(), options.rows_max);
+        let (sql, catalog, bounds) = (sql.to_owned(), self.catalog.clone(), options.clone());
+        let scanned = self.scanned.clone();
         let turns = Arc::clone(&self.shared.turns);
         let timeout = options.timeout;
         let work = async move {
             let _turn = turns.acquire_owned().await.map_err(|_| shutting_down())?;
-            let answer = run(&catalog.session(), &sql, rows_max, &scanned).await;
+            let answer = run(&catalog.session(), &sql, &bounds, scanned.as_ref()).await;
             answer.map_err(|error| sight::of_hidden_column(&error, catalog.principal()).unwrap_or(error))
         };
         // The work is a task of its own, so that one stuck between two awaits cannot keep the limit from
@@ -389,12 +387,25 @@ impl Session {
 }
 
 /// Plans, verifies and runs a statement, on a query thread.
-async fn run(state: &SessionState, sql: &str, rows_max: usize, scanned: &Scanned) -> Result<ResultSet> {
+async fn run(state: &SessionState, sql: &str, bounds: &QueryOptions, scanned: Option<&Scanned>) -> Result<ResultSet> {
+    let rows_max = bounds.rows_max;
     let statement = sandbox::parse_query(sql)?;
     let plan = state.statement_to_plan(statement).await?;
     verify(&plan)?;
     let physical = crate::yielding::yielding(state.create_physical_plan(&plan).await?)?;
-    scanned.watch(&physical);
+    if let Some(scanned) = scanned {
+        scanned.watch(&physical);
+    }
+    let n_file_bytes = file_bytes(physical.as_ref());
+    if n_file_bytes > bounds.file_bytes_max {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "the statement may read {n_file_bytes} bytes of files and may read {}; add a condition on time",
+                bounds.file_bytes_max
+            ),
+        ));
+    }
     let schema = physical.schema();
     let mut stream = execute_stream(physical, state.task_ctx())?;
     let (mut batches, mut n_rows, mut n_bytes, mut truncated) = (Vec::new(), 0, 0, false);

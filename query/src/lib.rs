@@ -13,7 +13,7 @@
 //! | `economics` | the views over causes: tools, shares by cause |
 //! | `table`, `ids` | a snapshot as a DataFusion table, with tenant filter and pruning |
 //! | `rollup`, `source` | sums by hour of lines and calls, made once a file; what a report is read from |
-//! | `scanned` | how many rows a running statement has read |
+//! | `scanned` | how much running statements have read, and a planned one would |
 //! | `sight` | which rows and columns a principal's role and scopes leave |
 //! | `functions` | SQL functions of our own |
 //! | [`format`] | answers as text table, CSV, JSON, Arrow, Parquet, Markdown |

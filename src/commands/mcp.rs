@@ -34,7 +34,8 @@ pub async fn run(_args: &McpArgs, config: &Config) -> anyhow::Result<Outcome> {
         .with_data(config.data())
         .with_audit(audit.clone())
         .with_local(principal)
-        .with_task_settings(config.mcp.tasks());
+        .with_task_settings(config.mcp.tasks())
+        .with_unasked_file_bytes(config.mcp.unasked_file_bytes.value);
     if let Some(url) = config.public_url() {
         shared = shared.with_public_url(url);
     }

@@ -12,8 +12,10 @@ const OTLP_REQUESTS_DEFAULT: u64 = 1_000;
 const OTLP_BYTES_DEFAULT: u64 = 128 << 20;
 /// REST and MCP: a page of the dashboard asks ten questions, an agent a few a second.
 const API_REQUESTS_DEFAULT: u64 = 200;
-/// What may come at once after a pause, in seconds of the rate: a collector that was cut off sends its queue.
-const BURST_S: u64 = 10;
+/// What senders may send at once after a pause, in seconds of the rate: a collector that was cut off sends its queue.
+const OTLP_BURST_S: u64 = 10;
+/// What may be asked at once: some pages of the dashboard. What is more slows the others down (S9).
+const API_BURST_S: u64 = 2;
 
 /// `[limits]`; 0 is no limit.
 #[derive(Debug, Clone)]
@@ -59,17 +61,17 @@ impl TenantLimits {
 
     /// OTLP requests.
     pub fn otlp_requests(&self) -> Rate {
-        rate(&self.otlp_requests_per_second)
+        rate(&self.otlp_requests_per_second, OTLP_BURST_S)
     }
 
     /// Bytes of OTLP bodies.
     pub fn otlp_bytes(&self) -> Rate {
-        rate(&self.otlp_bytes_per_second)
+        rate(&self.otlp_bytes_per_second, OTLP_BURST_S)
     }
 
     /// REST and MCP requests.
     pub fn api_requests(&self) -> Rate {
-        rate(&self.api_requests_per_second)
+        rate(&self.api_requests_per_second, API_BURST_S)
     }
 
     pub(super) fn show(&self) -> Vec<Shown> {
@@ -82,9 +84,9 @@ impl TenantLimits {
     }
 }
 
-fn rate(per_second: &Setting<u64>) -> Rate {
+fn rate(per_second: &Setting<u64>, burst_s: u64) -> Rate {
     Rate {
         per_second: per_second.value,
-        burst: per_second.value.saturating_mul(BURST_S),
+        burst: per_second.value.saturating_mul(burst_s),
     }
 }

@@ -12,7 +12,7 @@ use spanledger_access::challenge::Challenges;
 use spanledger_access::keys::Keys;
 use spanledger_access::oauth::OAuth;
 use spanledger_access::origin::Names;
-use spanledger_access::rates::Rates;
+use spanledger_access::rates::{Rates, Strangers};
 use spanledger_access::sessions::Sessions;
 use spanledger_access::{LocalOnly, SharedAuthenticator};
 use spanledger_ingest::Door;
@@ -45,6 +45,8 @@ pub struct Credentials {
     pub public_url: String,
     /// REST and MCP requests of a tenant; none without credentials, which make no tenants.
     pub requests: Option<Rates>,
+    /// Who was refused.
+    pub strangers: Strangers,
     otlp: Option<(Rates, Rates)>,
 }
 
@@ -92,6 +94,7 @@ impl Credentials {
             public_url,
             requests: is_required.then(|| limited(limits.api_requests())),
             otlp: is_required.then(|| (limited(limits.otlp_requests()), limited(limits.otlp_bytes()))),
+            strangers: Strangers::new(Arc::clone(clock)),
             is_required,
             state,
         })
@@ -100,6 +103,7 @@ impl Credentials {
     /// The door of the OTLP receivers.
     pub fn door(&self) -> Door {
         let door = Door::from(Arc::clone(&self.authenticator)).with_names(self.names.clone(), self.challenges.clone());
+        let door = door.with_strangers(self.strangers.clone());
         match &self.otlp {
             Some((requests, bytes)) => door.with_rates(requests.clone(), bytes.clone()),
             None => door,

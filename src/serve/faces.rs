@@ -122,6 +122,7 @@ pub fn mcp(engine: &Engine, credentials: &Credentials, config: &Config, meter: O
         .with_challenges(credentials.challenges.clone())
         .with_names(credentials.names.clone())
         .with_task_settings(config.mcp.tasks())
+        .with_unasked_file_bytes(config.mcp.unasked_file_bytes.value)
         .with_conformance_fixtures(config.mcp.conformance_fixtures);
     match meter {
         Some(meter) => mcp.with_meter(Arc::new(meter)),

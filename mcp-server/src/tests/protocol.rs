@@ -42,10 +42,10 @@ pub(super) struct Full {
 
 impl Full {
     pub(super) async fn start() -> Self {
-        Self::start_with(false).await
+        Self::start_as(|shared| shared).await
     }
 
-    async fn start_with(has_fixtures: bool) -> Self {
+    pub(super) async fn start_as(changed: impl FnOnce(Shared) -> Shared) -> Self {
         let (folder, engine) = lake().await;
         let state = State::open(folder.path()).await.unwrap();
         let noted = Arc::new(Noted::default());
@@ -53,9 +53,8 @@ impl Full {
             .with_state(state)
             .with_data(folder.path())
             .with_public_url("https://costs.example")
-            .with_meter(Arc::clone(&noted) as Arc<dyn Meter>)
-            .with_conformance_fixtures(has_fixtures)
-            .started();
+            .with_meter(Arc::clone(&noted) as Arc<dyn Meter>);
+        let shared = changed(shared).started();
         Self {
             router: router(shared.clone()),
             folder,
@@ -643,7 +642,7 @@ async fn standard_input_speaks_both_eras_and_tasks() {
 
 #[tokio::test]
 async fn what_was_asked_is_answered_by_who_was_asked() {
-    let server = Full::start_with(true).await;
+    let server = Full::start_as(|shared| shared.with_conformance_fixtures(true)).await;
     let call = |extra: Value| {
         let mut params = json!({ "name": "test_input_required_result_request_state", "arguments": {},
             "capabilities": { "elicitation": {} } });

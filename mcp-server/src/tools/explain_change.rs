@@ -73,7 +73,6 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     let arguments = Arguments::new(NAME, &ARGUMENTS, call.arguments.clone())?;
     let request = request(&arguments, call.engine.now_ns())?;
     let detailed = arguments.is_detailed()?;
-    call.progress.report(0, None, "reading both periods");
     let change = call.engine.explain_change(call.principal, &request).await?;
     let is_nothing = |period: &PeriodSum| period.cost.0 == 0 && period.tokens == 0 && period.model_calls == 0;
     let notes = match is_nothing(&change.previous) && is_nothing(&change.current) {

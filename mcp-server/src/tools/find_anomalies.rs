@@ -54,7 +54,6 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     let arguments = Arguments::new(NAME, &ARGUMENTS, with_text(call.arguments.clone()))?;
     let request = request(&arguments, call.engine.now_ns())?;
     let detailed = arguments.is_detailed()?;
-    call.progress.report(0, None, "reading the hours and what is usual");
     let report = call.engine.anomalies(call.principal, &request).await?;
     let notes = match report.found {
         0 => meant(call.engine, call.principal, &request.filters).await?,

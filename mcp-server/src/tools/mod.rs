@@ -20,7 +20,7 @@ pub(crate) use run_sql::{table, table_within};
 use rmcp::model::{JsonObject, MetaObject, Resource, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use spanledger_access::Principal;
-use spanledger_query::{Dimension, Engine, Error, ErrorKind, Result};
+use spanledger_query::{Dimension, Engine, Error, ErrorKind, Result, Scanned};
 
 use crate::confirmation::Confirmation;
 use crate::progress::Progress;
@@ -152,8 +152,30 @@ pub(crate) async fn ask(shared: &Shared, principal: &Principal, name: &str, argu
     }
 }
 
-/// Runs a tool; `None` where there is none of that name.
+/// Tools that tell how far they are themselves.
+const TELLING: [&str; 4] = [
+    find_savings::NAME,
+    create_report::NAME,
+    run_sql::NAME,
+    simulate_prices::NAME,
+];
+
+/// Runs a tool and tells how far it is; `None` where there is none of that name.
 pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
+    if TELLING.contains(&name) {
+        return answer(name, call).await;
+    }
+    let scanned = Scanned::default();
+    let engine = call.engine.watched_by(&scanned);
+    let progress = call.progress;
+    let call = Call {
+        engine: &engine,
+        ..call
+    };
+    progress.of_rows(&scanned, answer(name, call)).await
+}
+
+async fn answer(name: &str, call: Call<'_>) -> Option<Result<Answer>> {
     Some(match name {
         query_costs::NAME => query_costs::answer(call).await,
         explain_change::NAME => explain_change::answer(call).await,

@@ -2,15 +2,16 @@
 
 use rmcp::model::Tool;
 use serde_json::{Value, json};
-use spanledger_query::{Error, ErrorKind, Format, QueryOptions, Result, ResultSet, write};
+use spanledger_query::{Error, ErrorKind, Format, QueryOptions, Result, ResultSet, Scanned, write};
 
 use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
+use crate::confirmation::Question;
 use crate::limits::{ANSWER_TOKENS, ROWS_TOKENS_MAX, SQL_ROWS_DEFAULT, SQL_ROWS_MAX, SQL_TIMEOUT};
 use crate::text::{DATA_NOTE, Rows};
 
 pub(crate) const NAME: &str = "run_sql";
-const ARGUMENTS: [&str; 2] = ["query", "limit"];
+const ARGUMENTS: [&str; 3] = ["query", "limit", "confirm"];
 
 pub(crate) fn definition() -> Tool {
     reading_tool(
@@ -22,7 +23,8 @@ pub(crate) fn definition() -> Tool {
             "type": "object",
             "properties": {
                 "query": { "type": "string" },
-                "limit": { "type": "integer", "minimum": 1, "maximum": SQL_ROWS_MAX, "default": SQL_ROWS_DEFAULT, "description": "rows returned" }
+                "limit": { "type": "integer", "minimum": 1, "maximum": SQL_ROWS_MAX, "default": SQL_ROWS_DEFAULT, "description": "rows returned" },
+                "confirm": { "type": "boolean", "description": "the user agreed to a long scan" }
             },
             "required": ["query"],
             "additionalProperties": false
@@ -40,7 +42,7 @@ pub(crate) fn definition() -> Tool {
 }
 
 pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
-    let arguments = Arguments::new(NAME, &ARGUMENTS, call.arguments)?;
+    let arguments = Arguments::new(NAME, &ARGUMENTS, call.arguments.clone())?;
     let query = arguments
         .text("query")?
         .ok_or_else(|| Error::invalid("`query` is missing: one SELECT statement"))?;
@@ -48,9 +50,9 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
     let options = QueryOptions {
         rows_max: arguments.count("limit", SQL_ROWS_DEFAULT, SQL_ROWS_MAX)?,
         timeout: SQL_TIMEOUT,
+        ..QueryOptions::default()
     };
-    let statement = call.progress.of_statement(call.engine, call.principal, query, &options);
-    let result = statement.await?;
+    let result = run(&call, query, &options, arguments.flag("confirm")?).await?;
     // Who names a limit wants that many rows; anybody else a short answer.
     let n_tokens_max = if has_limit { ROWS_TOKENS_MAX } else { ANSWER_TOKENS };
     let (rows, cut) = table_within(&result, n_tokens_max)?;
@@ -89,6 +91,39 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
             "notes": notes,
         }),
     })
+}
+
+/// Runs a statement; a person is asked before one that may read very much.
+async fn run(call: &Call<'_>, query: &str, options: &QueryOptions, confirm: bool) -> Result<ResultSet> {
+    let scanned = Scanned::default();
+    let engine = call.engine.watched_by(&scanned);
+    let unasked = QueryOptions {
+        file_bytes_max: call.shared.unasked_file_bytes(),
+        ..options.clone()
+    };
+    let answer = async {
+        let refused = match engine.sql(call.principal, query, &unasked).await {
+            Err(error) if error.kind() == ErrorKind::TooLarge => error,
+            answer => return answer,
+        };
+        let n_bytes = scanned.n_file_bytes();
+        if n_bytes <= unasked.file_bytes_max {
+            return Err(refused);
+        }
+        call.confirmation.demand(confirm, || question(n_bytes))?;
+        engine.sql(call.principal, query, options).await
+    };
+    call.progress.of_rows(&scanned, answer).await
+}
+
+fn question(n_bytes: u64) -> Question {
+    Question {
+        message: format!(
+            "the statement may read {} MB of stored files, which can take minutes; a condition on time makes it less",
+            n_bytes.div_ceil(1_000_000)
+        ),
+        url: None,
+    }
 }
 
 /// [`table_within`] the limit of every answer.

@@ -58,6 +58,7 @@ pub(super) fn options() -> QueryOptions {
     QueryOptions {
         rows_max: ROWS_MAX,
         timeout: REPORT_TIMEOUT,
+        ..QueryOptions::default()
     }
 }
 

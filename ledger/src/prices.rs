@@ -563,12 +563,14 @@ impl<'a> ResolvedPrice<'a> {
 
     /// True where the catalogue lists the model without any price: it is offered free of charge.
     #[must_use]
+    #[inline]
     pub fn is_free(&self) -> bool {
         self.priced().is_empty()
     }
 
     /// The units it prices.
     #[must_use]
+    #[inline]
     pub fn priced(&self) -> UnitSet {
         let rates = self.all_rates();
         rates.fold(UnitSet::EMPTY, |priced, rates| priced.or(rates.priced()))
@@ -578,18 +580,20 @@ impl<'a> ResolvedPrice<'a> {
     fn all_rates(&self) -> impl Iterator<Item = &'a Rates> {
         let agreed = self.agreed.map(|entry| &entry.rates).into_iter();
         let record = self.record.map(|record| &record.rates);
-        let variants: Vec<&'a Rates> = self.variants.iter().map(|variant| &variant.record.rates).collect();
+        let variants = self.variants.iter().map(|variant| &variant.record.rates);
         agreed.chain(variants).chain(record)
     }
 
     /// The price of exactly this unit, before a discount.
     #[must_use]
+    #[inline]
     pub fn unit_price(&self, unit: UnitId) -> Option<&'a UnitPrice> {
         self.all_rates().find_map(|rates| rates.get(unit))
     }
 
     /// The rate of exactly this unit in a request with this much input: what is charged.
     #[must_use]
+    #[inline]
     pub fn rate(&self, unit: UnitId, total_input_tokens: i64) -> Option<Rate> {
         let rate = self.unit_price(unit)?.rate(total_input_tokens);
         let is_agreed = self.agreed.is_some_and(|entry| entry.rates.get(unit).is_some());

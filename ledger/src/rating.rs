@@ -18,7 +18,7 @@ use std::sync::Arc;
 use spanledger_model::money::split_by_largest_remainder;
 use spanledger_model::{Bucket, FemtoUsd, Usage};
 
-use crate::prices::{ResolvedPrice, UnitId, UnitSet};
+use crate::prices::{N_UNITS, ResolvedPrice, UnitId, UnitSet};
 
 pub use quantities::Quantities;
 
@@ -163,7 +163,8 @@ pub fn rate_quantities(price: &ResolvedPrice<'_>, quantities: &Quantities) -> Re
 /// [`RatingError`], where usage contradicts itself.
 pub fn split_usage(usage: &Usage) -> Result<Vec<Piece>, RatingError> {
     let quantities = Quantities::from_usage(usage);
-    let leaves = quantities.leaves(LEDGER_UNITS)?;
+    let mut leaves = [0; N_UNITS];
+    quantities.write_leaves(LEDGER_UNITS, &mut leaves)?;
     let pieces = UnitId::all().filter(|unit| leaves[unit.index()] > 0);
     Ok(by_bucket(
         pieces
@@ -204,7 +205,9 @@ pub fn scale_to(pieces: &[Piece], reported_total: FemtoUsd) -> Vec<Piece> {
 
 fn charge(price: &ResolvedPrice<'_>, quantities: &Quantities, told_apart: UnitSet) -> Result<Rated, RatingError> {
     let quantities = quantities.with_minimums(price.minimums());
-    let leaves = quantities.leaves(told_apart.without(UnitId::REQUESTS))?;
+    // A table, for its caller's stack: it is not copied out of a function.
+    let mut leaves = [0; N_UNITS];
+    quantities.write_leaves(told_apart.without(UnitId::REQUESTS), &mut leaves)?;
     let total_input_tokens = quantities.get(UnitId::INPUT).unwrap_or(0);
     let priced = price.priced();
     let is_free = price.is_free();
@@ -215,6 +218,7 @@ fn charge(price: &ResolvedPrice<'_>, quantities: &Quantities, told_apart: UnitSe
     let fee = (UnitId::REQUESTS, i64::from(priced.contains(UnitId::REQUESTS)));
     let leaves = told_apart
         .without(UnitId::REQUESTS)
+        .and(quantities.positive())
         .iter()
         .map(|unit| (unit, leaves[unit.index()]));
     for (unit, count) in leaves.chain([fee]).filter(|(_, count)| *count > 0) {

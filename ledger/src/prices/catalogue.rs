@@ -160,6 +160,7 @@ impl Rate {
 
     /// The price of one unit, where it is a whole number of femto-USD.
     #[must_use]
+    #[inline]
     pub fn of_one(self) -> Option<FemtoUsd> {
         self.one_femto.map(FemtoUsd)
     }
@@ -196,6 +197,7 @@ impl Rate {
     /// quantity × rate ÷ block. Exact, except that a price by the hour is rounded half to even at the
     /// fifteenth decimal. `None` where it leaves 128 bits.
     #[must_use]
+    #[inline]
     pub fn cost(self, quantity: i64, unit: &Unit) -> Option<FemtoUsd> {
         if let Some(one) = self.one_femto {
             return one.checked_mul(i128::from(quantity)).map(FemtoUsd);
@@ -223,6 +225,7 @@ fn has_femto_digits(digits: &str) -> bool {
 impl UnitPrice {
     /// The rate for a request with this much input: one tier for all of its tokens, no marginal bracket.
     #[must_use]
+    #[inline]
     pub fn rate(&self, total_input_tokens: i64) -> Rate {
         let tier = self.tiers.iter().rev().find(|tier| total_input_tokens > tier.start);
         tier.map_or(self.base, |tier| tier.rate)
@@ -255,6 +258,7 @@ impl Rates {
 
     /// The price of exactly this unit.
     #[must_use]
+    #[inline]
     pub fn get(&self, unit: UnitId) -> Option<&UnitPrice> {
         self.priced
             .contains(unit)

@@ -247,6 +247,7 @@ impl UnitId {
 
     /// The one of `priced` whose price applies to it: itself, or else its closest ancestor.
     #[must_use]
+    #[inline]
     pub fn priced_by(self, priced: UnitSet) -> Option<Self> {
         if priced.contains(self) {
             return Some(self);
@@ -258,6 +259,7 @@ impl UnitId {
     /// The ledger's token kind. What the ledger has no kind of its own for is booked under the nearest:
     /// video and documents under input, images under output, other searches under the request.
     #[must_use]
+    #[inline]
     pub fn bucket(self) -> Bucket {
         LATTICE.bucket[self.index()]
     }
@@ -299,6 +301,7 @@ impl UnitId {
 
     /// True for tokens of any kind.
     #[must_use]
+    #[inline]
     pub fn counts_tokens(self) -> bool {
         LATTICE.tokens.contains(self)
     }
@@ -385,6 +388,7 @@ impl UnitSet {
     }
 
     /// Its units, the more specific ones first, so that they are taken out before what holds them.
+    #[inline]
     pub fn most_specific_first(self) -> impl Iterator<Item = UnitId> {
         LATTICE
             .levels
@@ -394,6 +398,7 @@ impl UnitSet {
     }
 
     /// Its units, in the order of the table.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = UnitId> {
         let mut rest = self.0;
         std::iter::from_fn(move || {

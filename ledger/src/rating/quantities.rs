@@ -29,6 +29,7 @@ impl Default for Quantities {
 impl Quantities {
     /// The quantities of a call's usage. Cache writes, audio and images are of different tokens.
     #[must_use]
+    #[inline]
     pub fn from_usage(usage: &Usage) -> Self {
         let mut quantities = Self {
             overlaps_are_empty: true,
@@ -55,6 +56,7 @@ impl Quantities {
     }
 
     /// Reports a quantity: tokens, searches, characters; durations in milliseconds.
+    #[inline]
     pub fn set(&mut self, unit: UnitId, count: i64) {
         self.counts[unit.index()] = count;
         self.reported = self.reported.with(unit);
@@ -62,12 +64,14 @@ impl Quantities {
 
     /// What was reported of a unit.
     #[must_use]
+    #[inline]
     pub fn get(&self, unit: UnitId) -> Option<i64> {
         self.reported.contains(unit).then(|| self.counts[unit.index()])
     }
 
     /// The units of which more than nothing was reported.
     #[must_use]
+    #[inline]
     pub fn positive(&self) -> UnitSet {
         self.reported
             .iter()
@@ -97,8 +101,9 @@ impl Quantities {
         Cow::Owned(billed)
     }
 
-    /// What remains of each of `units` after the more specific of them in it are taken out.
-    pub(super) fn leaves(&self, units: UnitSet) -> Result<[i64; N_UNITS], RatingError> {
+    /// Writes what remains of each of `units` after the more specific of them in it are taken out.
+    #[inline]
+    pub(super) fn write_leaves(&self, units: UnitSet, leaves: &mut [i64; N_UNITS]) -> Result<(), RatingError> {
         if let Some(unit) = self.reported.iter().find(|unit| self.counts[unit.index()] < 0) {
             return Err(RatingError::Negative {
                 unit: unit.unit().usage_key,
@@ -106,17 +111,23 @@ impl Quantities {
             });
         }
         let positive = self.positive();
-        let mut leaves = [0; N_UNITS];
-        for unit in units.most_specific_first() {
+        // Of no other unit anything is left, and with no other anything can be wrong.
+        let concerned = match self.overlaps_are_empty {
+            true => positive
+                .iter()
+                .fold(positive, |concerned, unit| concerned.or(unit.ancestors())),
+            false => units,
+        };
+        for unit in units.and(concerned).most_specific_first() {
             let whole = self.count(unit, positive)?;
-            let parts = unit.descendants().and(units);
+            let parts = unit.descendants().and(units).and(positive);
             let parts_sum: i128 = parts.iter().map(|part| i128::from(leaves[part.index()])).sum();
             let leaf = i64::try_from(i128::from(whole) - parts_sum)
                 .ok()
                 .filter(|leaf| *leaf >= 0);
             leaves[unit.index()] = leaf.ok_or_else(|| self.exceeds(unit, whole, parts, parts_sum))?;
         }
-        Ok(leaves)
+        Ok(())
     }
 
     /// The quantity of a unit, zero where it is absent and nothing reported implies otherwise.

@@ -227,6 +227,11 @@ async fn a_key_works_at_once_and_dies_when_revoked_and_its_secret_is_found_nowhe
     ];
     assert!(outputs[0].contains("revoked") && outputs[0].contains("the analyst") && outputs[0].contains(&ingest.id));
     assert!(outputs[2].contains("key.create") && outputs[2].contains("key.revoke"));
+    assert!(
+        outputs[2].contains("key.use"),
+        "the revoked key is still used: {}",
+        outputs[2]
+    );
     assert!(outputs[3].contains(&ingest.id) && !outputs[3].contains("the analyst"));
     let named = format!("sl_{}_…", analyst.id);
     assert_eq!(outputs[4].matches(&named).count(), 2, "{}", outputs[4]);

@@ -47,6 +47,8 @@ pub enum Interface {
     Page,
     /// The command line on a data folder.
     Cli,
+    /// Whichever it was: a credential is the same in all.
+    Any,
 }
 
 impl Interface {
@@ -59,6 +61,7 @@ impl Interface {
             Self::Mcp => "mcp",
             Self::Page => "page",
             Self::Cli => "cli",
+            Self::Any => "any",
         }
     }
 }

@@ -28,8 +28,9 @@ use spanledger_state::State;
 use spanledger_state::sqlx;
 use subtle::ConstantTimeEq as _;
 
+use crate::audit::{Audit, Interface, Outcome};
 use crate::roles::{self, Roles};
-use crate::{AccessError, KEY_ISSUER, Principal, RowFilter, Scope};
+use crate::{AccessError, KEY_ISSUER, Principal, RowFilter, Scope, Scopes};
 
 /// What every key begins with.
 pub const PREFIX: &str = "sl_";
@@ -39,8 +40,9 @@ pub const PREFIX: &str = "sl_";
 pub const CACHE_LIFE_MS: i64 = 250;
 /// Rows that are remembered; beyond it all are forgotten at once.
 const CACHE_ROWS_MAX: usize = 4_096;
-/// `last_used_at` is as old as this at most, so that a busy key writes once a minute.
-const LAST_USED_GRAIN_US: i64 = 60_000_000;
+/// `last_used_at` is as old as this at most, and the use of a key that works no more is recorded as often: a busy key
+/// writes once a minute.
+const TOLD_GRAIN_US: i64 = 60_000_000;
 const ID_CHARS: usize = 12;
 /// The least number of base 62 digits that hold 256 bits.
 const SECRET_CHARS: usize = 43;
@@ -158,6 +160,7 @@ impl KeyInfo {
 #[derive(Debug, Clone)]
 pub struct Keys {
     inner: Arc<Inner>,
+    audit: Audit,
 }
 
 #[derive(Debug)]
@@ -173,6 +176,7 @@ struct Cached {
     row: Arc<Row>,
     read_at_ns: i64,
     used_written_at: i64,
+    refused_told_at: i64,
 }
 
 impl fmt::Debug for Cached {
@@ -197,7 +201,14 @@ impl Keys {
                 roles,
                 cache: Mutex::new(HashMap::new()),
             }),
+            audit: Audit::none(),
         }
+    }
+
+    /// The same, which records the use of keys that work no more.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
     }
 
     /// The roles that keys can have.
@@ -355,6 +366,7 @@ impl Keys {
         match info.status(self.now_us()) {
             KeyStatus::Active => {}
             status => {
+                self.tell_refused(info, status);
                 return Err(AccessError::Unauthenticated(format!(
                     "the API key {id} is {}; make another with `spanledger keys create`",
                     status.name()
@@ -375,6 +387,29 @@ impl Keys {
             .with_rows(rows))
     }
 
+    /// Records, at most once a minute, that somebody uses a key that works no more.
+    fn tell_refused(&self, info: &KeyInfo, status: KeyStatus) {
+        let now = self.now_us();
+        {
+            let mut cache = self.inner.cache.lock();
+            let Some(cached) = cache.get_mut(&info.id) else { return };
+            if now.saturating_sub(cached.refused_told_at) < TOLD_GRAIN_US {
+                return;
+            }
+            cached.refused_told_at = now;
+        }
+        let principal =
+            Principal::new(&info.tenant, KEY_ISSUER, &info.id, Scopes::NONE).with_credential(Some(&info.id));
+        self.audit.record(
+            &principal,
+            Interface::Any,
+            "key.use",
+            Some(&info.id),
+            Outcome::Denied,
+            Some(status.name()),
+        );
+    }
+
     async fn row(&self, id: &str) -> Result<Option<Arc<Row>>, AccessError> {
         let now_ns = self.inner.clock.now_ns();
         if let Some(cached) = self.inner.cache.lock().get(id) {
@@ -393,13 +428,16 @@ impl Keys {
             cache.clear();
         }
         let used = row.info.last_used_at.unwrap_or(i64::MIN);
-        let used = cache.get(id).map_or(used, |before| before.used_written_at.max(used));
+        let before = cache.get(id);
+        let used = before.map_or(used, |before| before.used_written_at.max(used));
+        let refused_told_at = before.map_or(i64::MIN, |before| before.refused_told_at);
         cache.insert(
             id.to_owned(),
             Cached {
                 row: Arc::clone(&row),
                 read_at_ns: now_ns,
                 used_written_at: used,
+                refused_told_at,
             },
         );
         Ok(Some(row))
@@ -411,7 +449,7 @@ impl Keys {
         {
             let mut cache = self.inner.cache.lock();
             let Some(cached) = cache.get_mut(id) else { return };
-            if now.saturating_sub(cached.used_written_at) < LAST_USED_GRAIN_US {
+            if now.saturating_sub(cached.used_written_at) < TOLD_GRAIN_US {
                 return;
             }
             cached.used_written_at = now;

@@ -61,12 +61,12 @@ impl Credentials {
         let is_required = config.access.is_required();
         let bound = format!("http://{}", addresses.http);
         let public_url = config.public_url().map_or(bound, str::to_owned);
-        let keys = Keys::new(state.clone(), roles.clone(), Arc::clone(clock));
         let audit = Audit::open(
             state.clone(),
             Arc::clone(clock),
             config.access.audit_retention_days.value,
         );
+        let keys = Keys::new(state.clone(), roles.clone(), Arc::clone(clock)).with_audit(audit.clone());
         let oauth = &config.access.oauth.value;
         let mut chain = Chain::new(keys.clone());
         if !oauth.is_empty() {

@@ -116,6 +116,34 @@ async fn a_key_opens_its_tenant_with_its_role_and_a_wrong_one_opens_nothing() {
 }
 
 #[tokio::test]
+async fn the_use_of_a_key_that_works_no_more_is_recorded_once_a_minute() {
+    let Fixture { keys, clock, folder } = fixture().await;
+    let state = State::open(folder.path()).await.unwrap();
+    let audit = Audit::open(state, Arc::clone(&clock) as Arc<dyn Clock>, 0);
+    let keys = keys.with_audit(audit.clone());
+    let (info, key) = keys.create(&new("viewer")).await.unwrap();
+    keys.authenticate(key.expose()).await.unwrap();
+    keys.revoke(None, &info.id).await.unwrap();
+    let recorded = async || {
+        audit.flush().await;
+        audit.list("acme", &crate::audit::Filter::default()).await.unwrap()
+    };
+    for (wait_ms, expected) in [(0, 1), (500, 1), (58_000, 1), (2_000, 2)] {
+        clock.advance_ms(wait_ms);
+        refusal(&keys, key.expose()).await;
+        assert_eq!(recorded().await.len(), expected, "after {wait_ms} ms more");
+    }
+    let entry = &recorded().await[0];
+    let said = (entry.action.as_str(), entry.outcome.as_str(), entry.detail.as_deref());
+    assert_eq!(said, ("key.use", "denied", Some("revoked")));
+    assert_eq!((&entry.subject, entry.interface.as_str()), (&info.id, "any"));
+    // Who does not know the secret says nothing about the key.
+    clock.advance_ms(120_000);
+    refusal(&keys, assemble(&info.id, &"0".repeat(SECRET_CHARS)).expose()).await;
+    assert_eq!(recorded().await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_key_revoked_by_another_process_is_dead_within_a_second() {
     let Fixture { keys, clock, folder } = fixture().await;
     let (info, key) = keys.create(&new("viewer")).await.unwrap();

@@ -15,7 +15,7 @@ use spanledger_access::challenge::Challenges;
 use spanledger_access::origin::Names;
 use spanledger_model::TenantId;
 use spanledger_model::clock::SystemClock;
-use spanledger_query::finops::Finops;
+use spanledger_query::finops::{Finops, Listener};
 use spanledger_query::{Engine, Error, ErrorKind, Result};
 use spanledger_state::State;
 use tokio::sync::broadcast;
@@ -269,12 +269,10 @@ impl Shared {
                 "this server keeps no budgets and rules: ask one that `spanledger serve` started",
             )
         })?;
-        Ok(Finops::new(
-            self.engine.clone(),
-            self.state()?.clone(),
-            self.audit.clone(),
-            data,
-        ))
+        Ok(
+            Finops::new(self.engine.clone(), self.state()?.clone(), self.audit.clone(), data)
+                .with_listener(Arc::new(self.clone())),
+        )
     }
 
     /// Folder of artefacts; whoever writes there makes it.
@@ -310,14 +308,6 @@ impl Shared {
     /// The names by which this server is reached.
     pub(crate) fn names(&self) -> &Names {
         &self.names
-    }
-
-    /// Tells who listens that the budgets of a tenant changed. Call it after the change is stored.
-    pub fn budgets_changed(&self, tenant: &TenantId) {
-        self.tell(Update {
-            tenant: Some(tenant.clone()),
-            changed: Changed::Resource(resources::BUDGETS),
-        });
     }
 
     /// Tells everybody who listens of a change.
@@ -377,6 +367,15 @@ impl Shared {
     #[must_use]
     pub fn now_ns(&self) -> i64 {
         self.engine.now_ns()
+    }
+}
+
+impl Listener for Shared {
+    fn budgets_changed(&self, tenant: &TenantId) {
+        self.tell(Update {
+            tenant: Some(tenant.clone()),
+            changed: Changed::Resource(resources::BUDGETS),
+        });
     }
 }
 

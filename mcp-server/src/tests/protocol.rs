@@ -5,11 +5,14 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
+use spanledger_access::audit::Interface;
 use spanledger_access::{Principal, Scope, Scopes};
+use spanledger_query::finops::budgets::budget_from;
 use spanledger_state::State;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::*;
+use crate::limits::BUDGETS_LOOK_MS;
 use crate::telemetry::{Meter, OwnSpan};
 
 /// What the server did, for tests to look at.
@@ -471,8 +474,9 @@ async fn a_listener_hears_of_its_own_tenant_only() {
         .await;
     assert_eq!(response.status(), StatusCode::OK);
     let mut body = response.into_body().into_data_stream();
+    // Sooner than the server looks at the budgets by itself.
     let mut next = async || loop {
-        let frame = tokio::time::timeout(Duration::from_secs(60), body.next())
+        let frame = tokio::time::timeout(Duration::from_millis(BUDGETS_LOOK_MS / 2), body.next())
             .await
             .unwrap()
             .unwrap()
@@ -490,9 +494,18 @@ async fn a_listener_hears_of_its_own_tenant_only() {
         json!({ "resourceSubscriptions": ["spanledger://budgets"] })
     );
     let other = Principal::local_of("other");
-    server.shared.budgets_changed(other.tenant());
+    let finops = server.shared.finops().unwrap();
+    let budget = budget_from("payments", "12.5", None, Vec::new(), None).unwrap();
+    let set = async |principal| {
+        finops
+            .set_budget(principal, Interface::Rest, budget.clone())
+            .await
+            .unwrap()
+    };
+    set(&other).await;
     server.shared.changed(crate::shared::Changed::Tools);
-    server.shared.budgets_changed(Principal::local().tenant());
+    // Through another interface: whoever listens hears of it at once.
+    set(&Principal::local()).await;
     let updated = next().await;
     assert_eq!(updated["method"], "notifications/resources/updated", "{updated}");
     assert_eq!(updated["params"]["uri"], "spanledger://budgets");

@@ -64,7 +64,6 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
             url,
         })?;
         finops.delete_budget(call.principal, Interface::Mcp, name).await?;
-        call.shared.budgets_changed(call.principal.tenant());
         let text = format!("deleted the budget {}", clean(name));
         return Ok(Answer::new(
             text,
@@ -91,7 +90,6 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
         url,
     })?;
     let measured = finops.set_budget(call.principal, Interface::Mcp, budget).await?;
-    call.shared.budgets_changed(call.principal.tenant());
     let notes = notes(&measured);
     let text = format!("set: {}\n{}", in_words(&measured), notes.join("; "));
     let past: Vec<Value> = preview

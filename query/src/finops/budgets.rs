@@ -201,6 +201,7 @@ ON CONFLICT (tenant, name) DO UPDATE SET scope = excluded.scope, amount = exclud
             .execute(self.state.pool())
             .await
             .map_err(unavailable)?;
+        self.tell_budgets_changed(principal);
         self.measured(principal, budget, None).await
     }
 
@@ -225,6 +226,7 @@ ON CONFLICT (tenant, name) DO UPDATE SET scope = excluded.scope, amount = exclud
             .execute(self.state.pool())
             .await
             .map_err(unavailable)?;
+        self.tell_budgets_changed(principal);
         Ok(budget)
     }
 

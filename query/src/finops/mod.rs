@@ -7,7 +7,7 @@
 //!
 //! Guarantees: a change is in the audit log before it is made, and is refused where that fails; a principal with a row
 //! filter sees and changes the budgets within its rows only, and no rules at all; a rule is of its tenant only.
-//! It tells nobody itself: whoever changes something does.
+//! Once a budget's change is stored, its [`Listener`] is told.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -20,14 +20,22 @@ pub mod http;
 pub mod rules;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use spanledger_access::audit::{Audit, Interface, Outcome};
 use spanledger_access::{Principal, Scope, Scopes};
 use spanledger_ledger::allocation::store::RuleStore;
+use spanledger_model::TenantId;
 use spanledger_state::State;
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Told of what changed, whichever interface changed it.
+pub trait Listener: std::fmt::Debug + Send + Sync {
+    /// The budgets of a tenant are others than before.
+    fn budgets_changed(&self, tenant: &TenantId);
+}
 
 /// Budgets and rules of one data folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -36,6 +44,7 @@ pub struct Finops {
     state: State,
     audit: Audit,
     rules: RuleStore,
+    listener: Option<Arc<dyn Listener>>,
 }
 
 impl Finops {
@@ -47,6 +56,22 @@ impl Finops {
             state,
             audit,
             rules: RuleStore::new(data),
+            listener: None,
+        }
+    }
+
+    /// The same, which tells somebody of changes.
+    #[must_use]
+    pub fn with_listener(self, listener: Arc<dyn Listener>) -> Self {
+        Self {
+            listener: Some(listener),
+            ..self
+        }
+    }
+
+    fn tell_budgets_changed(&self, principal: &Principal) {
+        if let Some(listener) = &self.listener {
+            listener.budgets_changed(principal.tenant());
         }
     }
 

@@ -145,8 +145,12 @@ fn call_of(id: &str, conversation: &str, input: i64, start_ns: u128) -> Value {
 }
 
 const OUTPUT: i64 = 100;
-/// Input of the call above the tier, and of the one below.
-const INPUTS: [i64; 2] = [210_000, 100_000];
+/// Conversations of a call each: its id, its name, and its input, above the tier or below.
+const CONVERSATIONS: [(&str, &str, i64); 3] = [
+    ("a1a1a1a1a1a1a1a1", "large", 210_000),
+    ("b2b2b2b2b2b2b2b2", "small", 100_000),
+    ("c3c3c3c3c3c3c3c3", "larger", 212_000),
+];
 
 /// What such a call costs, in femto-USD.
 fn price(input: i64) -> i128 {
@@ -165,10 +169,8 @@ async fn what_a_tool_would_have_saved_sees_that_a_call_falls_below_a_tier() {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
         .as_nanos();
-    let spans = json!([
-        call_of("a1a1a1a1a1a1a1a1", "large", INPUTS[0], now - 5_000_000_000),
-        call_of("b2b2b2b2b2b2b2b2", "small", INPUTS[1], now - 4_000_000_000),
-    ]);
+    let calls = CONVERSATIONS.map(|(id, name, input)| call_of(id, name, input, now - 5_000_000_000));
+    let spans = json!(calls);
     let resource = json!({ "attributes": [{ "key": "service.name", "value": { "stringValue": "agent" } }] });
     let body = json!({ "resourceSpans": [{ "resource": resource, "scopeSpans": [{ "scope": {}, "spans": spans }] }] });
     let body = Body {
@@ -187,18 +189,21 @@ async fn what_a_tool_would_have_saved_sees_that_a_call_falls_below_a_tier() {
         int(&server.sql_row(&sql).await.unwrap(), "n")
     };
     let saved = async |tool: &str| {
-        let large = price(INPUTS[0]) - price(INPUTS[0] - tokens(tool, "large").await);
-        large + price(INPUTS[1]) - price(INPUTS[1] - tokens(tool, "small").await)
+        let mut saved = 0;
+        for (_, name, input) in CONVERSATIONS {
+            saved += price(input) - price(input - tokens(tool, name).await);
+        }
+        saved
     };
     let (search, create, both) = (
         saved("'search'").await,
         saved("'create'").await,
         saved("'search', 'create'").await,
     );
-    let large = tokens("'search'", "large").await;
+    let larger = tokens("'search'", "larger").await;
     assert!(
-        INPUTS[0] - large < 200_000,
-        "without {large} tokens it is below the tier"
+        212_000 - larger < 200_000,
+        "without {larger} tokens it is below the tier"
     );
     assert!(search > 0 && create > 0 && both != search + create);
 

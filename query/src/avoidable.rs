@@ -15,11 +15,13 @@ use spanledger_model::{Call, FemtoUsd, LedgerLine};
 use crate::costs::{CostRequest, CostRow, Dimension, conditions, on_calls, quoted};
 use crate::engine::{QueryOptions, Session};
 use crate::error::Result;
-use crate::limits::AVOIDABLE_CALLS_MAX;
-use crate::pieces::divided_again;
+use crate::limits::{AVOIDABLE_CALLS_MAX, AVOIDABLE_SESSIONS_MAX};
+use crate::pieces::{Again, divided_again};
 use crate::rows::rows;
 use crate::source::Source;
 
+/// Calls of the conversations that are read at once.
+const TOGETHER_CALLS_MAX: usize = 100;
 /// SQL condition on calls: a model was asked.
 const IS_MODEL: &str = "kind IN ('llm', 'embedding')";
 
@@ -35,9 +37,10 @@ pub(crate) async fn correct(
     if tiered.is_empty() {
         return Ok(());
     }
-    let mut more = match tiered.values().map(Vec::len).sum::<usize>() {
-        n_calls if n_calls > AVOIDABLE_CALLS_MAX => None,
-        _ => saved_beyond_lines(session, request, &tiered).await?,
+    let n_calls: usize = tiered.values().map(Vec::len).sum();
+    let mut more = match n_calls > AVOIDABLE_CALLS_MAX || tiered.len() > AVOIDABLE_SESSIONS_MAX {
+        true => None,
+        false => saved_beyond_lines(session, request, &tiered).await?,
     };
     let mut add = |row: &mut CostRow, keys: &[Option<String>]| {
         let more = more.as_mut().map(|more| more.remove(keys).unwrap_or_default());
@@ -131,13 +134,11 @@ async fn saved_beyond_lines(
 ) -> Result<Option<BTreeMap<Vec<Option<String>>, FemtoUsd>>> {
     let repricer = Repricer::new(&session.book());
     let mut more: BTreeMap<Vec<Option<String>>, FemtoUsd> = BTreeMap::new();
-    for call_ids in tiered.values() {
-        let divided = divided_again(session, call_ids).await?;
-        let exact = divided.calls.iter().filter(|again| again.is_exact);
-        if exact.clone().count() < call_ids.len() {
+    for together in together(tiered) {
+        let Some(divided) = exactly_again(session, &together).await? else {
             return Ok(None);
-        }
-        for again in exact {
+        };
+        for again in &divided {
             let (call, lines) = (&again.call, &again.lines);
             let is_asked = |line: &LedgerLine| is_tool_line(line) && passes(request, call, line);
             let key = |line: &LedgerLine| -> Vec<Option<String>> {
@@ -163,6 +164,43 @@ async fn saved_beyond_lines(
         }
     }
     Ok(Some(more))
+}
+
+/// Conversations that are read at once: what is around them is read once, and it is not too much to be divided.
+fn together(tiered: &BTreeMap<Option<String>, Vec<String>>) -> Vec<Vec<&[String]>> {
+    let mut batches: Vec<Vec<&[String]>> = Vec::new();
+    for call_ids in tiered.values() {
+        match batches.last_mut() {
+            Some(batch) if batch.iter().map(|of| of.len()).sum::<usize>() + call_ids.len() <= TOGETHER_CALLS_MAX => {
+                batch.push(call_ids);
+            }
+            _ => batches.push(vec![call_ids]),
+        }
+    }
+    batches
+}
+
+/// The calls of these conversations, divided as they were; `None` where that of some is not known.
+async fn exactly_again(session: &Session, together: &[&[String]]) -> Result<Option<Vec<Again>>> {
+    let divided = exactly(session, &together.concat()).await?;
+    if divided.is_some() || together.len() == 1 {
+        return Ok(divided);
+    }
+    // At once it may have been too much.
+    let mut all = Vec::new();
+    for call_ids in together {
+        match exactly(session, call_ids).await? {
+            Some(divided) => all.extend(divided),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(all))
+}
+
+async fn exactly(session: &Session, call_ids: &[String]) -> Result<Option<Vec<Again>>> {
+    let mut calls = divided_again(session, call_ids).await?.calls;
+    calls.retain(|again| again.is_exact);
+    Ok((calls.len() >= call_ids.len()).then_some(calls))
 }
 
 /// [`crate::economics::IS_TOOL_LINE`] of a line; the tool's own price is none of a model call.
@@ -210,4 +248,24 @@ fn value(dimension: Dimension, call: &Call, line: &LedgerLine) -> Option<String>
         _ => None,
     };
     dimension.group_of(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_are_read_together_until_they_are_a_hundred_calls() {
+        let of = |n_calls: usize| vec![String::new(); n_calls];
+        let sizes = [60, 40, 1, 250, 3, 4];
+        let tiered = sizes.iter().enumerate();
+        let tiered = tiered
+            .map(|(at, n_calls)| (Some(at.to_string()), of(*n_calls)))
+            .collect();
+        let together: Vec<Vec<usize>> = together(&tiered)
+            .iter()
+            .map(|batch| batch.iter().map(|of| of.len()).collect())
+            .collect();
+        assert_eq!(together, [vec![60, 40], vec![1], vec![250], vec![3, 4]]);
+    }
 }

@@ -69,7 +69,9 @@ pub const COVERAGE_CALLS_MAX: usize = 20;
 /// Calls that one explanation tells: those of a short trace.
 pub const EXPLAIN_CALLS_MAX: usize = 50;
 /// Calls above a price tier that one cost report divides and prices again, to tell what was avoidable: seconds of work.
-pub const AVOIDABLE_CALLS_MAX: usize = 200;
+pub const AVOIDABLE_CALLS_MAX: usize = 2_000;
+/// Conversations that these calls may be of.
+pub const AVOIDABLE_SESSIONS_MAX: usize = 200;
 /// Observations that an explanation folds again: days of a team's coding agents, or a session of thousands of
 /// calls; a second's work.
 pub const EXPLAIN_OBSERVATIONS_MAX: usize = 20_000;

@@ -10,12 +10,11 @@ mod credentials;
 mod faces;
 mod lasting;
 mod ports;
-mod prices;
 mod routes;
-mod rules;
 mod screen;
 mod session;
 mod signals;
+mod versions;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -46,6 +45,7 @@ use crate::output;
 use crate::telemetry::{self, MeteredFiles, MeteredPipeline, Telemetry};
 use credentials::Credentials;
 use ports::Ports;
+use versions::Versioned;
 
 /// Time that open requests of the HTTP port get at shutdown. An event stream of an MCP client stays open
 /// for as long as it likes, so it is cut off here.
@@ -176,13 +176,14 @@ impl Server {
             tasks: Vec::new(),
         };
         server.listen(ports, routes, &stopped);
-        let (settler, engine) = (Arc::clone(&server.settler), server.engine.clone());
-        let followed = rules::follow(config.clone(), Arc::clone(&settler), engine.clone(), stopped.clone());
-        server.spawn("allocation rules", DRAIN, followed);
+        for what in [Versioned::AllocationRules, Versioned::PriceBook] {
+            let (settler, engine) = (Arc::clone(&server.settler), server.engine.clone());
+            let followed = versions::follow(what, config.clone(), settler, engine, stopped.clone());
+            server.spawn(what.name(), DRAIN, followed);
+        }
         server.spawn("own MCP calls", DRAIN, writing);
-        let cleared = faces::clear_reports(reports, engine.clone(), stopped.clone());
+        let cleared = faces::clear_reports(reports, server.engine.clone(), stopped);
         server.spawn("reports", DRAIN, cleared);
-        server.spawn("price book", DRAIN, prices::follow(config, settler, engine, stopped));
         Ok(server)
     }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use spanledger_model::call::Dimensions;
 use spanledger_model::{Bucket, CallId, LedgerLine, LineId, LineKind, SpanId, TenantId, TraceId};
 
 use super::codec::{Decoder, Encoder};
+use super::groups;
 
 /// Currency of every cost column.
 pub const CURRENCY: &str = "USD";
@@ -49,25 +49,7 @@ pub fn to_batch(lines: &[LedgerLine]) -> RecordBatch {
         8,
         rows.clone().map(|row| row.span_id.as_ref().map(SpanId::as_bytes)),
     );
-    encoder.text("service", rows.clone().map(|row| row.dimensions.service.as_deref()));
-    encoder.text(
-        "environment",
-        rows.clone().map(|row| row.dimensions.environment.as_deref()),
-    );
-    encoder.text("team", rows.clone().map(|row| row.dimensions.team.as_deref()));
-    encoder.text("project", rows.clone().map(|row| row.dimensions.project.as_deref()));
-    encoder.text(
-        "cost_center",
-        rows.clone().map(|row| row.dimensions.cost_center.as_deref()),
-    );
-    encoder.text("user_id", rows.clone().map(|row| row.dimensions.user_id.as_deref()));
-    encoder.text("agent", rows.clone().map(|row| row.dimensions.agent.as_deref()));
-    encoder.text("client", rows.clone().map(|row| row.dimensions.client.as_deref()));
-    encoder.text(
-        "session_id",
-        rows.clone().map(|row| row.dimensions.session_id.as_deref()),
-    );
-    encoder.text("api_key", rows.clone().map(|row| row.dimensions.api_key.as_deref()));
+    groups::write_dimensions(&mut encoder, rows.clone().map(|row| row.dimensions.as_ref()));
     encoder.text("provider", rows.clone().map(|row| row.provider.as_deref()));
     encoder.text("model", rows.clone().map(|row| row.model.as_deref()));
     encoder.text("server", rows.clone().map(|row| row.server.as_deref()));
@@ -103,16 +85,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
     let call_id = columns.id("call_id");
     let trace_id = columns.id("trace_id");
     let span_id = columns.id("span_id");
-    let service = columns.text("service");
-    let environment = columns.text("environment");
-    let team = columns.text("team");
-    let project = columns.text("project");
-    let cost_center = columns.text("cost_center");
-    let user_id = columns.text("user_id");
-    let agent = columns.text("agent");
-    let client = columns.text("client");
-    let session_id = columns.text("session_id");
-    let api_key = columns.text("api_key");
+    let dimensions = groups::read_dimensions(&columns);
     let provider = columns.text("provider");
     let model = columns.text("model");
     let server = columns.text("server");
@@ -142,18 +115,7 @@ pub fn from_batch(batch: &RecordBatch) -> Vec<LedgerLine> {
             call_id: call_id.get(row).and_then(CallId::from_slice),
             trace_id: trace_id.get(row).and_then(TraceId::from_slice),
             span_id: span_id.get(row).and_then(SpanId::from_slice),
-            dimensions: Arc::new(Dimensions {
-                service: service.owned(row),
-                environment: environment.owned(row),
-                team: team.owned(row),
-                project: project.owned(row),
-                cost_center: cost_center.owned(row),
-                user_id: user_id.owned(row),
-                agent: agent.owned(row),
-                client: client.owned(row),
-                session_id: session_id.owned(row),
-                api_key: api_key.owned(row),
-            }),
+            dimensions: Arc::new(dimensions(row)),
             provider: provider.shared(row),
             model: model.shared(row),
             server: server.shared(row),

@@ -10,11 +10,13 @@
 //! | [`observations`] | `observations` |
 //! | [`calls`] | `calls` |
 //! | [`ledger_lines`], [`carried`] | `ledger`; its carried lines in a merge |
+//! | `groups` | columns that several of these have |
 //! | [`codec`] | column builders and readers that the others share |
 
 pub mod calls;
 pub(crate) mod carried;
 pub mod codec;
+mod groups;
 pub mod ledger_lines;
 pub mod observations;
 pub mod raw;

@@ -3,7 +3,7 @@
 //! of the growth and stand in the prefix, behind the definitions that stayed, so that the cache is placed on the
 //! order in which they are sent. Sizes are the caller's; nothing here knows where they came from.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use super::{Cause, Claim, Owner, Segment};
 

@@ -1,7 +1,7 @@
 //! Which model calls are one thread, and which tool calls ran for it.
 
+use hashbrown::HashMap;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use spanledger_model::{Call, CallKind, TraceId};

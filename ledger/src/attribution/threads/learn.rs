@@ -4,7 +4,7 @@
 //! hands over each such pair when it reaches the later call, so what a call's division rests on was told by the
 //! calls before it and by its own counts: a call that is appended changes no division before it.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use super::claims::{FRAMING_TOKENS, PROSE, Ratio};

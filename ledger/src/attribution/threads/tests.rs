@@ -1,8 +1,8 @@
 //! Calls to turns: what each call of a thread sent, got and wrote.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use hashbrown::HashMap;
 use spanledger_model::call::{McpFields, Sizes};
-use std::collections::HashMap;
 
 use spanledger_model::{Call, CallId, CallKind, Confidence, ObservationId, Status, TenantId, Usage};
 

@@ -389,14 +389,8 @@ impl Keys {
 
     /// Records, at most once a minute, that somebody uses a key that works no more.
     fn tell_refused(&self, info: &KeyInfo, status: KeyStatus) {
-        let now = self.now_us();
-        {
-            let mut cache = self.inner.cache.lock();
-            let Some(cached) = cache.get_mut(&info.id) else { return };
-            if now.saturating_sub(cached.refused_told_at) < TOLD_GRAIN_US {
-                return;
-            }
-            cached.refused_told_at = now;
+        if !self.is_due(&info.id, self.now_us(), |cached| &mut cached.refused_told_at) {
+            return;
         }
         let principal =
             Principal::new(&info.tenant, KEY_ISSUER, &info.id, Scopes::NONE).with_credential(Some(&info.id));
@@ -443,16 +437,24 @@ impl Keys {
         Ok(Some(row))
     }
 
+    /// True where this was told of the key a while ago ([`TOLD_GRAIN_US`]); it counts as told then.
+    fn is_due(&self, id: &str, now: i64, told_at: fn(&mut Cached) -> &mut i64) -> bool {
+        let mut cache = self.inner.cache.lock();
+        let Some(told_at) = cache.get_mut(id).map(told_at) else {
+            return false;
+        };
+        let is_due = now.saturating_sub(*told_at) >= TOLD_GRAIN_US;
+        if is_due {
+            *told_at = now;
+        }
+        is_due
+    }
+
     /// Notes the use of a key, in the background and at most once a minute.
     fn touch(&self, id: &str) {
         let now = self.now_us();
-        {
-            let mut cache = self.inner.cache.lock();
-            let Some(cached) = cache.get_mut(id) else { return };
-            if now.saturating_sub(cached.used_written_at) < TOLD_GRAIN_US {
-                return;
-            }
-            cached.used_written_at = now;
+        if !self.is_due(id, now, |cached| &mut cached.used_written_at) {
+            return;
         }
         let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
         tokio::spawn(async move {

@@ -14,6 +14,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use spanledger_model::{Clock, TenantId};
 
+use crate::AccessError;
+
 /// The shortest pause of a refusal, and what the longest is more.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_SPREAD_MS: u64 = 500;
@@ -122,11 +124,18 @@ impl Strangers {
         }
     }
 
-    /// Counts a refusal, and holds it back ([`refusal_pause`]) where there are more than [`STRANGERS`].
-    pub async fn refuse(&self) {
-        if !self.is_usual() {
+    /// What a credential came to. Where that is a refusal it is counted, and held back ([`refusal_pause`]) where there
+    /// are more than [`STRANGERS`].
+    ///
+    /// # Errors
+    /// That of `identified`.
+    pub async fn hold_back<T>(&self, identified: Result<T, AccessError>) -> Result<T, AccessError> {
+        if let Err(AccessError::Unauthenticated(_)) = &identified
+            && !self.is_usual()
+        {
             tokio::time::sleep(refusal_pause()).await;
         }
+        identified
     }
 
     fn is_usual(&self) -> bool {

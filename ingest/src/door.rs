@@ -89,15 +89,11 @@ impl Door {
         }
         let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let authorization = chain::authorization(text(&header::AUTHORIZATION), text(&API_KEY));
-        let principal = match self.identify(authorization.as_deref()).await {
-            Ok(principal) => principal,
-            Err(error) => {
-                if let (AccessError::Unauthenticated(_), Some(strangers)) = (&error, &self.strangers) {
-                    strangers.refuse().await;
-                }
-                return Err(self.refusal(authorization.as_ref(), error));
-            }
-        };
+        let mut identified = self.identify(authorization.as_deref()).await;
+        if let Some(strangers) = &self.strangers {
+            identified = strangers.hold_back(identified).await;
+        }
+        let principal = identified.map_err(|error| self.refusal(authorization.as_ref(), error))?;
         if let Err(refused) = within(self.requests.as_ref(), &principal, 1) {
             tokio::time::sleep(refusal_pause()).await;
             return Err(refused);

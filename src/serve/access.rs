@@ -130,9 +130,7 @@ async fn identify(credentials: &Credentials, head: &Parts, need: Need) -> Result
         }
         _ => credentials.authenticator.authenticate(authorization.as_deref()).await,
     };
-    if let Err(AccessError::Unauthenticated(_)) = &identified {
-        credentials.strangers.refuse().await;
-    }
+    let identified = credentials.strangers.hold_back(identified).await;
     identified.map_err(|error| Box::new(refuse(credentials, head, had_credential, need, error)))
 }
 

@@ -104,10 +104,7 @@ async fn start(
         serde_json::from_slice(&body).map_err(|_| Error::invalid("the body is not {\"key\": \"sl_…\"}"))?;
     // The route is open, so the layer knows no tenant: each session is a write.
     let known = credentials.keys.authenticate(key.trim()).await;
-    if let Err(AccessError::Unauthenticated(_)) = &known {
-        credentials.strangers.refuse().await;
-    }
-    let principal = known?;
+    let principal = credentials.strangers.hold_back(known).await?;
     if let Some(wait) = over_rate(&credentials, &principal) {
         tokio::time::sleep(refusal_pause()).await;
         return Ok(too_many(wait));

@@ -214,7 +214,7 @@ impl Shared {
         self.body_within
     }
 
-    /// Who takes what the server did.
+    /// Bytes of files that a statement may read without a person being asked.
     pub(crate) fn unasked_file_bytes(&self) -> u64 {
         self.unasked_file_bytes
     }

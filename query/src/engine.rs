@@ -398,13 +398,7 @@ async fn run(state: &SessionState, sql: &str, bounds: &QueryOptions, scanned: Op
     }
     let n_file_bytes = file_bytes(physical.as_ref());
     if n_file_bytes > bounds.file_bytes_max {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!(
-                "the statement may read {n_file_bytes} bytes of files and may read {}; add a condition on time",
-                bounds.file_bytes_max
-            ),
-        ));
+        return Err(Error::too_many_file_bytes(n_file_bytes, bounds.file_bytes_max));
     }
     let schema = physical.schema();
     let mut stream = execute_stream(physical, state.task_ctx())?;

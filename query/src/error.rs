@@ -62,6 +62,7 @@ impl ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    file_bytes: Option<u64>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -72,7 +73,20 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            file_bytes: None,
             source: None,
+        }
+    }
+
+    /// A statement that may read more bytes of files than it may.
+    #[must_use]
+    pub(crate) fn too_many_file_bytes(file_bytes: u64, file_bytes_max: u64) -> Self {
+        let message = format!(
+            "the statement may read {file_bytes} bytes of files and may read {file_bytes_max}; add a condition on time"
+        );
+        Self {
+            file_bytes: Some(file_bytes),
+            ..Self::new(ErrorKind::TooLarge, message)
         }
     }
 
@@ -105,6 +119,12 @@ impl Error {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Bytes of files that the statement may read, where it was refused for them.
+    #[must_use]
+    pub fn file_bytes(&self) -> Option<u64> {
+        self.file_bytes
     }
 
     /// What the log keeps: the message with all causes.

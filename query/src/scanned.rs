@@ -24,20 +24,10 @@ impl Scanned {
     /// Rows that the scans have given; zero before anything runs. Never falls.
     #[must_use]
     pub fn n_rows(&self) -> u64 {
-        self.sum(rows_of_leaf)
-    }
-
-    /// Bytes of the files that the statements read at most.
-    #[must_use]
-    pub fn n_file_bytes(&self) -> u64 {
-        self.sum(file_bytes_of_leaf)
-    }
-
-    fn sum(&self, of_leaf: fn(&dyn ExecutionPlan) -> u64) -> u64 {
         let plans = self.0.lock();
         plans
             .iter()
-            .map(|plan| sum_of_leaves(plan.as_ref(), of_leaf))
+            .map(|plan| sum_of_leaves(plan.as_ref(), rows_of_leaf))
             .fold(0, u64::saturating_add)
     }
 }

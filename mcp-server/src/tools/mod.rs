@@ -153,12 +153,7 @@ pub(crate) async fn ask(shared: &Shared, principal: &Principal, name: &str, argu
 }
 
 /// Tools that tell how far they are themselves.
-const TELLING: [&str; 4] = [
-    find_savings::NAME,
-    create_report::NAME,
-    run_sql::NAME,
-    simulate_prices::NAME,
-];
+const TELLING: [&str; 3] = [find_savings::NAME, create_report::NAME, simulate_prices::NAME];
 
 /// Runs a tool and tells how far it is; `None` where there is none of that name.
 pub(crate) async fn call(name: &str, call: Call<'_>) -> Option<Result<Answer>> {

@@ -2,7 +2,7 @@
 
 use rmcp::model::Tool;
 use serde_json::{Value, json};
-use spanledger_query::{Error, ErrorKind, Format, QueryOptions, Result, ResultSet, Scanned, write};
+use spanledger_query::{Error, ErrorKind, Format, QueryOptions, Result, ResultSet, write};
 
 use super::{Answer, Call, reading_tool};
 use crate::arguments::Arguments;
@@ -95,25 +95,16 @@ pub(crate) async fn answer(call: Call<'_>) -> Result<Answer> {
 
 /// Runs a statement; a person is asked before one that may read very much.
 async fn run(call: &Call<'_>, query: &str, options: &QueryOptions, confirm: bool) -> Result<ResultSet> {
-    let scanned = Scanned::default();
-    let engine = call.engine.watched_by(&scanned);
     let unasked = QueryOptions {
         file_bytes_max: call.shared.unasked_file_bytes(),
         ..options.clone()
     };
-    let answer = async {
-        let refused = match engine.sql(call.principal, query, &unasked).await {
-            Err(error) if error.kind() == ErrorKind::TooLarge => error,
-            answer => return answer,
-        };
-        let n_bytes = scanned.n_file_bytes();
-        if n_bytes <= unasked.file_bytes_max {
-            return Err(refused);
-        }
-        call.confirmation.demand(confirm, || question(n_bytes))?;
-        engine.sql(call.principal, query, options).await
+    let answer = call.engine.sql(call.principal, query, &unasked).await;
+    let Some(n_bytes) = answer.as_ref().err().and_then(Error::file_bytes) else {
+        return answer;
     };
-    call.progress.of_rows(&scanned, answer).await
+    call.confirmation.demand(confirm, || question(n_bytes))?;
+    call.engine.sql(call.principal, query, options).await
 }
 
 fn question(n_bytes: u64) -> Question {

@@ -208,14 +208,7 @@ async fn a_task_asks_its_client_and_goes_on_with_the_answer_or_is_interrupted() 
     let before = client(&server).await;
     for (said, expected) in [("accept", "deleted a.txt"), ("decline", "nothing was deleted")] {
         let (id, question) = asked(&before).await;
-        let answers = [(question, json!({ "action": said, "content": { "confirm": true } }))];
-        before
-            .update_task(UpdateTaskParams::new(&id, answers.into()))
-            .await
-            .unwrap();
-        let TaskPayload::Completed { result } = ended(&before, &id).await else {
-            panic!("{said}");
-        };
+        let result = told(&before, &id, question, said).await;
         assert_eq!(result["content"][0]["text"], expected);
     }
     // what is no mere reading is not done twice: it cannot be known how far it was
@@ -252,18 +245,24 @@ async fn a_statement_that_reads_very_much_asks_through_its_task() {
     for (said, expected) in [("accept", true), ("decline", false)] {
         let id = start(&client, COUNT).await;
         let question = question_of(&client, &id).await;
-        let answers = [(question, json!({ "action": said, "content": { "confirm": true } }))];
-        client
-            .update_task(UpdateTaskParams::new(&id, answers.into()))
-            .await
-            .unwrap();
-        let TaskPayload::Completed { result } = ended(&client, &id).await else {
-            panic!("{said}");
-        };
+        let result = told(&client, &id, question, said).await;
         match expected {
             true => assert_eq!(count(&result["structuredContent"]), rows[0]["n"].as_i64().unwrap()),
             false => assert_eq!(result["isError"], true, "{result:?}"),
         }
+    }
+}
+
+/// What a task comes to once its question is answered like that.
+async fn told(client: &Client, id: &str, question: String, said: &str) -> Value {
+    let answers = [(question, json!({ "action": said, "content": { "confirm": true } }))];
+    client
+        .update_task(UpdateTaskParams::new(id, answers.into()))
+        .await
+        .unwrap();
+    match ended(client, id).await {
+        TaskPayload::Completed { result } => result.into(),
+        other => panic!("{said}: {other:?}"),
     }
 }
 

@@ -1,11 +1,11 @@
 //! What surrounds the model calls of a component, gathered once: frames above them, tools and whose they are,
 //! lists of tools, owners. An owner is made once and shared, so that the walk copies no names.
 
-use hashbrown::HashMap;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use spanledger_model::names::without_server;
 use spanledger_model::{Call, CallKind};
 

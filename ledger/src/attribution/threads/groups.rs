@@ -1,9 +1,9 @@
 //! Which model calls are one thread, and which tool calls ran for it.
 
-use hashbrown::HashMap;
 use std::borrow::Cow;
 use std::hash::Hash;
 
+use hashbrown::HashMap;
 use spanledger_model::{Call, CallKind, TraceId};
 
 use super::around::{Around, end_ns};

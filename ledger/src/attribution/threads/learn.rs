@@ -4,8 +4,9 @@
 //! hands over each such pair when it reaches the later call, so what a call's division rests on was told by the
 //! calls before it and by its own counts: a call that is appended changes no division before it.
 
-use hashbrown::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::claims::{FRAMING_TOKENS, PROSE, Ratio};
 use crate::attribution::Owner;

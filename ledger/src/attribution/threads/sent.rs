@@ -3,9 +3,9 @@
 //! Ingest writes it as JSON beside the observation (`context_sizes`); it is read when the walk reaches the call
 //! and let go after it. The text is ours, its names are the emitter's: what cannot be read is absent.
 
-use hashbrown::HashMap;
 use std::borrow::Cow;
 
+use hashbrown::HashMap;
 use serde::Deserialize;
 use spanledger_model::{Call, Observation, ObservationId};
 

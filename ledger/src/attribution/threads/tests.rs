@@ -3,7 +3,6 @@
 
 use hashbrown::HashMap;
 use spanledger_model::call::{McpFields, Sizes};
-
 use spanledger_model::{Call, CallId, CallKind, Confidence, ObservationId, Status, TenantId, Usage};
 
 use super::*;
